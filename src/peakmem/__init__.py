@@ -1,0 +1,1 @@
+"""How much memory a neural network needs, before it runs."""

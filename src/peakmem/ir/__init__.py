@@ -1,0 +1,1 @@
+"""The intermediate representation: frozen graphs, their builder, their checks, their shapes."""

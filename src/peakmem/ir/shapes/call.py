@@ -1,0 +1,140 @@
+"""What a shape rule sees of one operator, and the registry of rules.
+
+A rule is a function of a `Call` that returns one (shape, dtype) per output. It computes in plain
+arithmetic that works for numbers and symbols alike, and raises ShapeError when inputs contradict
+each other. A rule never guesses: what cannot be told is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from peakmem.dtypes import DType
+from peakmem.errors import ShapeError
+from peakmem.ir.dims import Dim, Shape, Symbol, format_shape
+from peakmem.ir.graph import Operator
+
+Spec: TypeAlias = tuple[Shape | None, DType | None]
+Specs: TypeAlias = Sequence[Spec]
+
+
+class Unresolved(Exception):
+    """A rule needs something that is not known (a shape, the content of an input)."""
+
+
+class Call:
+    """One operator with what is known of its inputs: `shapes`, `dtypes`, `values` by position."""
+
+    __slots__ = ("dtypes", "op", "opset", "shapes", "values")
+
+    def __init__(
+        self,
+        op: Operator,
+        shapes: list[Shape | None],
+        dtypes: list[DType | None],
+        values: list[tuple[Any, ...] | None],
+        opset: int,
+    ) -> None:
+        self.op = op
+        self.shapes = shapes
+        self.dtypes = dtypes
+        self.values = values
+        self.opset = opset
+
+    def has(self, position: int) -> bool:
+        """Whether the input at `position` is given."""
+        return position < len(self.op.inputs) and self.op.inputs[position] != ""
+
+    def shape(self, position: int = 0) -> Shape:
+        """Shape of an input that the rule cannot do without."""
+        shape = self.shapes[position] if position < len(self.shapes) else None
+        if shape is None:
+            raise Unresolved(f"the shape of input {self._label(position)} is not known")
+        return shape
+
+    def dtype(self, position: int = 0) -> DType | None:
+        """Dtype of an input, None when absent or unknown."""
+        return self.dtypes[position] if position < len(self.dtypes) else None
+
+    def value(self, position: int) -> tuple[Any, ...] | None:
+        """Flat content of an input when it is a known small constant, else None."""
+        return self.values[position] if position < len(self.values) else None
+
+    def known(self, position: int) -> tuple[Any, ...]:
+        """Flat content of an input that the rule cannot do without."""
+        value = self.value(position)
+        if value is None:
+            raise Unresolved(f"input {self._label(position)} is computed while running")
+        return value
+
+    def attr(self, name: str, default: Any = None) -> Any:
+        """An attribute, or `default`."""
+        return self.op.attributes.get(name, default)
+
+    def ints(self, name: str, position: int | None = None) -> tuple[int, ...] | None:
+        """Integers given as an attribute or, in newer operator sets, as input `position`.
+
+        None when given as neither; Unresolved when the input is there without known content.
+        """
+        attribute = self.op.attributes.get(name)
+        if attribute is not None:
+            return tuple(attribute) if isinstance(attribute, tuple | list) else (attribute,)
+        if position is None or not self.has(position):
+            return None
+        return self.known(position)
+
+    def unknown_dim(self, axis: int, output: int = 0) -> Symbol:
+        """A dimension that only running can tell; named so that `--dim NAME=VALUE` can set it."""
+        return Symbol(f"{self.op.outputs[output]}.{axis}")
+
+    def error(self, what: str) -> ShapeError:
+        """A ShapeError that names this operator and the shapes it was given."""
+        shapes = ", ".join(format_shape(shape) for shape in self.shapes)
+        return ShapeError(what, where=f"operator {self.op.name!r} ({self.op.op_type}) on {shapes}")
+
+    def axis(self, value: int, rank: int) -> int:
+        """`value` as a non-negative axis below `rank`."""
+        axis = value + rank if value < 0 else value
+        if not 0 <= axis < rank:
+            raise self.error(f"axis {value} is outside a shape of rank {rank}")
+        return axis
+
+    def _label(self, position: int) -> str:
+        name = self.op.inputs[position] if position < len(self.op.inputs) else ""
+        return f"{position} ({name!r})" if name else str(position)
+
+
+Rule: TypeAlias = Callable[[Call], Specs]
+RULES: dict[str, Rule] = {}
+# by op type; "domain:OpType" outside ONNX's own domain
+
+
+def rule(*op_types: str) -> Callable[[Rule], Rule]:
+    """Register the decorated function for each of `op_types`."""
+
+    def register(function: Rule) -> Rule:
+        for op_type in op_types:
+            if op_type in RULES:
+                raise ValueError(f"two shape rules for {op_type}")
+            RULES[op_type] = function
+        return function
+
+    return register
+
+
+def broadcast(call: Call, *shapes: Shape) -> Shape:
+    """NumPy's broadcasting of `shapes`; a symbol gives way to a number other than 1."""
+    rank = max(len(shape) for shape in shapes)
+    out: list[Dim] = [1] * rank
+    for shape in shapes:
+        offset = rank - len(shape)
+        for axis, dim in enumerate(shape, start=offset):
+            have = out[axis]
+            if have == dim or dim == 1:
+                continue
+            if have == 1 or isinstance(have, Symbol):
+                out[axis] = dim
+            elif not isinstance(dim, Symbol):
+                raise call.error(f"dimensions {have} and {dim} cannot be broadcast together")
+    return tuple(out)

@@ -1,0 +1,63 @@
+"""Bytes as people write them, and back.
+
+Inside and in data every size is an exact `int` of bytes. On screen a size carries its unit:
+IEC (KiB = 1024 B) unless decimal (kB = 1000 B) is asked for. A bare "MB" never means MiB.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, get_args
+
+from peakmem.errors import UsageError
+
+Units = Literal["iec", "si", "bytes"]
+UNITS: tuple[str, ...] = get_args(Units)
+
+_STEPS: dict[str, tuple[int, tuple[str, ...]]] = {
+    "iec": (1024, ("B", "KiB", "MiB", "GiB", "TiB", "PiB")),
+    "si": (1000, ("B", "kB", "MB", "GB", "TB", "PB")),
+}
+_FACTORS = {
+    unit.lower(): base**power
+    for base, names in _STEPS.values()
+    for power, unit in enumerate(names)
+}
+_SIZE = re.compile(r"^\s*([0-9][0-9_,]*(?:\.[0-9]+)?)\s*([a-zA-Z]*)\s*$")
+
+
+def format_bytes(nbytes: int, units: Units = "iec") -> str:
+    """`nbytes` for a reader: `5.74 MiB`, `6.02 MB` or `6,021,120 B`."""
+    if units == "bytes" or abs(nbytes) < _STEPS[units][0]:
+        return f"{nbytes:,} B"
+    base, names = _STEPS[units]
+    value, power = float(nbytes), 0
+    # The limit sits where two decimals would round up to a full step.
+    while abs(value) >= base - 0.005 and power < len(names) - 1:
+        value /= base
+        power += 1
+    return f"{value:.2f} {names[power]}"
+
+
+def format_exact(nbytes: int, units: Units = "iec") -> str:
+    """`nbytes` with its exact count beside it: `5.74 MiB (6,021,120 B)`."""
+    short = format_bytes(nbytes, units)
+    return short if short.endswith(" B") else f"{short} ({nbytes:,} B)"
+
+
+def parse_size(text: str) -> int:
+    """Bytes meant by `320KiB`, `1.5 MB`, `4096`; KiB and kB are told apart, a bare K is refused.
+
+    Raises:
+        UsageError: not a size, or a unit that could mean two things.
+    """
+    match = _SIZE.match(text)
+    unit = match.group(2).lower() if match else ""
+    if match is None or (unit and unit not in _FACTORS):
+        raise UsageError(
+            f"{text!r} is not a size", expected="a number and a unit: B, kB, KiB, MB, MiB, GB, GiB",
+            hint="320KiB",
+        )  # fmt: skip
+    number = match.group(1).replace(",", "").replace("_", "")
+    factor = _FACTORS.get(unit, 1)
+    return int(number) * factor if "." not in number else round(float(number) * factor)
