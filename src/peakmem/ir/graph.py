@@ -69,6 +69,8 @@ class Operator:
     # (output, input) positions that share one buffer; set by passes
     fused: tuple[str, ...] = ()
     # op types a pass has merged into this one, in order
+    absorbed: tuple[str, ...] = ()
+    # constants those merged operators read
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -100,6 +102,8 @@ class Graph:
     outputs: tuple[str, ...]
     opsets: Mapping[str, int] = field(default_factory=dict)
     # operator set version per domain; decides the meaning of some attributes
+    defaults: Mapping[str, int] = field(default_factory=dict)
+    # values of symbolic dimensions when the user gives none
     source: str = ""
     # where it came from: a path, or "zoo"
     notes: tuple[str, ...] = ()

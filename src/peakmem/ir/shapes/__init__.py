@@ -5,23 +5,52 @@ fallback a front end gives (ONNX's own inference), the shape the file declares. 
 tells is recorded as Unknown, never guessed.
 """
 
-from peakmem.ir.shapes import elementwise, movement, neural
+from peakmem.ir.shapes import (
+    attention,
+    classical,
+    elementwise,
+    indexing,
+    making,
+    microsoft,
+    movement,
+    neural,
+    products,
+    quantized,
+    resize,
+    signal,
+    strings,
+    vision,
+    windows,
+)
 from peakmem.ir.shapes.call import RULES, Call, Spec, Specs, Unresolved, rule
-from peakmem.ir.shapes.infer import Fallback, bind, infer, infer_operator, unbound
+from peakmem.ir.shapes.infer import Fact, Fallback, bind, infer, infer_operator, unbound
 
 __all__ = [
     "RULES",
     "Call",
+    "Fact",
     "Fallback",
     "Spec",
     "Specs",
     "Unresolved",
+    "attention",
     "bind",
+    "classical",
     "elementwise",
+    "indexing",
     "infer",
     "infer_operator",
+    "making",
+    "microsoft",
     "movement",
     "neural",
+    "products",
+    "quantized",
+    "resize",
     "rule",
+    "signal",
+    "strings",
     "unbound",
+    "vision",
+    "windows",
 ]

@@ -2,7 +2,7 @@
 
 A rule is a function of a `Call` that returns one (shape, dtype) per output. It computes in plain
 arithmetic that works for numbers and symbols alike, and raises ShapeError when inputs contradict
-each other. A rule never guesses: what cannot be told is None.
+each other. A rule never guesses: what cannot be told is None, or a symbol when only a size is open.
 """
 
 from __future__ import annotations
@@ -10,13 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from peakmem.dtypes import DType
+from peakmem.dtypes import DTYPES, DType
 from peakmem.errors import ShapeError
 from peakmem.ir.dims import Dim, Shape, Symbol, format_shape
 from peakmem.ir.graph import Operator
 
 Spec: TypeAlias = tuple[Shape | None, DType | None]
 Specs: TypeAlias = Sequence[Spec]
+
+DTYPE_CODES = (
+    "", "float32", "uint8", "int8", "uint16", "int16", "int32", "int64", "string", "bool", "float16",
+    "float64", "uint32", "uint64", "complex64", "complex128", "bfloat16", "float8e4m3fn",
+    "float8e4m3fnuz", "float8e5m2", "float8e5m2fnuz", "uint4", "int4", "float4e2m1", "float8e8m0",
+    "uint2", "int2",
+)  # fmt: skip
+# ONNX's numbers for element types, for dtype attributes that a front end left as a number
 
 
 class Unresolved(Exception):
@@ -41,6 +49,8 @@ class Call:
         self.dtypes = dtypes
         self.values = values
         self.opset = opset
+
+    # -- inputs --------------------------------------------------------------------------
 
     def has(self, position: int) -> bool:
         """Whether the input at `position` is given."""
@@ -68,6 +78,16 @@ class Call:
             raise Unresolved(f"input {self._label(position)} is computed while running")
         return value
 
+    def length(self, position: int) -> int | None:
+        """How many elements a one-dimensional input has, even when its content is not known."""
+        value = self.value(position)
+        if value is not None:
+            return len(value)
+        shape = self.shapes[position] if position < len(self.shapes) else None
+        return shape[0] if shape is not None and len(shape) == 1 and isinstance(shape[0], int) else None
+
+    # -- attributes ----------------------------------------------------------------------
+
     def attr(self, name: str, default: Any = None) -> Any:
         """An attribute, or `default`."""
         return self.op.attributes.get(name, default)
@@ -84,9 +104,27 @@ class Call:
             return None
         return self.known(position)
 
+    def dtype_attr(self, name: str, default: DType | None = None) -> DType | None:
+        """A dtype given as an attribute, by name or by ONNX's number; `default` without it.
+
+        None for a dtype that peakmem does not know.
+        """
+        value = self.op.attributes.get(name)
+        if value is None or value == 0:
+            return default
+        if isinstance(value, int):
+            value = DTYPE_CODES[value] if 0 < value < len(DTYPE_CODES) else ""
+        return DTYPES.get(value)
+
+    # -- answers -------------------------------------------------------------------------
+
     def unknown_dim(self, axis: int, output: int = 0) -> Symbol:
         """A dimension that only running can tell; named so that `--dim NAME=VALUE` can set it."""
-        return Symbol(f"{self.op.outputs[output]}.{axis}")
+        return Symbol(f"{self.op.outputs[output] or self.op.name}.{axis}")
+
+    def unknown_shape(self, rank: int, output: int = 0) -> Shape:
+        """A shape of which only the rank is known."""
+        return tuple(self.unknown_dim(axis, output) for axis in range(rank))
 
     def error(self, what: str) -> ShapeError:
         """A ShapeError that names this operator and the shapes it was given."""
@@ -125,6 +163,9 @@ def rule(*op_types: str) -> Callable[[Rule], Rule]:
 
 def broadcast(call: Call, *shapes: Shape) -> Shape:
     """NumPy's broadcasting of `shapes`; a symbol gives way to a number other than 1."""
+    first = shapes[0]
+    if all(shape == first for shape in shapes):
+        return first
     rank = max(len(shape) for shape in shapes)
     out: list[Dim] = [1] * rank
     for shape in shapes:
@@ -134,7 +175,12 @@ def broadcast(call: Call, *shapes: Shape) -> Shape:
             if have == dim or dim == 1:
                 continue
             if have == 1 or isinstance(have, Symbol):
-                out[axis] = dim
+                out[axis] = have if have != 1 and isinstance(dim, Symbol) else dim
             elif not isinstance(dim, Symbol):
                 raise call.error(f"dimensions {have} and {dim} cannot be broadcast together")
     return tuple(out)
+
+
+def ceil_div(size: Dim, by: Dim) -> Dim:
+    """size / by, rounded up."""
+    return (size + (by - 1)) // by

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from peakmem.dtypes import BOOL, DTYPES, INT64
+from peakmem.dtypes import BOOL, INT64, DType
 from peakmem.ir.dims import Dim, Shape
 from peakmem.ir.shapes.call import Call, Specs, Unresolved, broadcast, rule
 
-UNARY = (
-    "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Celu", "Clip", "Cos",
-    "Cosh", "CumSum", "CumProd", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish",
-    "Hardmax", "Identity", "LeakyRelu", "Log", "LogSoftmax", "Mish", "Neg", "PRelu", "Reciprocal",
-    "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Softmax", "Softplus",
-    "Softsign", "Sqrt", "Swish", "Tan", "Tanh", "ThresholdedRelu", "Trilu", "BitwiseNot", "Not",
+SAME_AS_INPUT = (
+    "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Ceil", "Celu", "Clip",
+    "Cos", "Cosh", "CumProd", "CumSum", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid",
+    "HardSwish", "Hardmax", "Identity", "LeakyRelu", "Log", "LogSoftmax", "Mish", "Neg", "Not",
+    "PRelu", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh",
+    "Softmax", "Softplus", "Softsign", "Sqrt", "SwiGLU", "Swish", "Tan", "Tanh", "ThresholdedRelu",
+    "Trilu",
 )  # fmt: skip
-BINARY = (
+EXPERIMENTAL = ("Affine", "ImageScaler", "ParametricSoftplus", "ScaledTanh")
+# dropped from ONNX in 2019; old converters still left them in files
+ARITHMETIC = (
     "Add", "Sub", "Mul", "Div", "Pow", "Mod", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor",
     "Max", "Min", "Mean", "Sum",
 )  # fmt: skip
@@ -26,8 +29,8 @@ REDUCTIONS = (
 )  # fmt: skip
 
 
-@rule(*UNARY)
-def unary(call: Call) -> Specs:
+@rule(*SAME_AS_INPUT, *EXPERIMENTAL)
+def same_as_input(call: Call) -> Specs:
     return [(call.shape(), call.dtype())]
 
 
@@ -36,42 +39,43 @@ def predicate(call: Call) -> Specs:
     return [(call.shape(), BOOL)]
 
 
-def _operands(call: Call) -> tuple[Shape, ...]:
-    shapes = tuple(call.shape(i) for i in range(len(call.op.inputs)))
+def operands(call: Call) -> Shape:
+    """All inputs broadcast together."""
+    shapes = [call.shape(i) for i in range(len(call.op.inputs))]
     if not shapes:
         raise call.error("an operator with operands has none")
     # Before operator set 7 the second operand could be placed by `axis` instead of by its end.
-    return shapes[:1] if call.opset < 7 and call.attr("broadcast") else shapes
+    return shapes[0] if call.opset < 7 and call.attr("broadcast") else broadcast(call, *shapes)
 
 
-@rule(*BINARY)
-def binary(call: Call) -> Specs:
-    return [(broadcast(call, *_operands(call)), call.dtype())]
+def first_dtype(call: Call) -> DType | None:
+    """The first dtype known of inputs that all have the same."""
+    return next((dtype for dtype in call.dtypes if dtype is not None), None)
+
+
+@rule(*ARITHMETIC)
+def arithmetic(call: Call) -> Specs:
+    return [(operands(call), call.dtype() if call.op.op_type in ("Pow", "BitShift") else first_dtype(call))]
 
 
 @rule(*COMPARISONS)
 def comparison(call: Call) -> Specs:
-    return [(broadcast(call, *_operands(call)), BOOL)]
+    return [(operands(call), BOOL)]
 
 
 @rule("Where")
 def where(call: Call) -> Specs:
-    return [(broadcast(call, call.shape(0), call.shape(1), call.shape(2)), call.dtype(1))]
+    return [(broadcast(call, call.shape(0), call.shape(1), call.shape(2)), call.dtype(1) or call.dtype(2))]
 
 
-@rule("Cast")
+@rule("Cast", "BitCast")
 def cast(call: Call) -> Specs:
-    return [(call.shape(), DTYPES.get(call.attr("to")))]
+    return [(call.shape(), call.dtype_attr("to"))]
 
 
 @rule("CastLike")
 def cast_like(call: Call) -> Specs:
     return [(call.shape(), call.dtype(1))]
-
-
-@rule("BitCast")
-def bit_cast(call: Call) -> Specs:
-    return [(call.shape(), DTYPES.get(call.attr("to")))]
 
 
 def reduced(call: Call, axes: tuple[int, ...] | None, *, keep: bool) -> Shape:
@@ -87,20 +91,24 @@ def reduced(call: Call, axes: tuple[int, ...] | None, *, keep: bool) -> Shape:
     return tuple(dims)
 
 
-@rule(*REDUCTIONS)
-def reduction(call: Call) -> Specs:
+def reduction_shape(call: Call) -> Shape:
+    """Shape after a reduction over `axes`, an attribute or (opset 13, 18) the second input."""
     keep = bool(call.attr("keepdims", 1))
     try:
         axes = call.ints("axes", 1)
     except Unresolved:
         if not keep:
             raise
-        axes = ()  # unknown axes, kept: only the sizes are open
-        dims = tuple(call.unknown_dim(axis) for axis in range(len(call.shape())))
-        return [(dims, call.dtype())]
+        # Unknown axes, kept: only the sizes are open, and a size of 1 stays.
+        return tuple(dim if dim == 1 else call.unknown_dim(axis) for axis, dim in enumerate(call.shape()))
     if not axes:
         axes = () if call.attr("noop_with_empty_axes") else None
-    return [(reduced(call, axes, keep=keep), call.dtype())]
+    return reduced(call, axes, keep=keep)
+
+
+@rule(*REDUCTIONS)
+def reduction(call: Call) -> Specs:
+    return [(reduction_shape(call), call.dtype())]
 
 
 @rule("ArgMax", "ArgMin")

@@ -1,31 +1,28 @@
-"""Shape rules of operators that move, select or make elements without computing on them."""
+"""Shape rules of operators that move elements about: reshape, transpose, join, split, slice, pad."""
 
 from __future__ import annotations
 
-from peakmem.dtypes import DTYPES, FLOAT32, INT64
 from peakmem.ir.dims import Dim, Shape, Symbol, product
-from peakmem.ir.shapes.call import Call, Specs, Unresolved, broadcast, rule
-
-
-@rule("Shape")
-def shape_of(call: Call) -> Specs:
-    rank = len(call.shape())
-    return [((len(range(rank)[call.attr("start", 0) : call.attr("end", rank)]),), INT64)]
-
-
-@rule("Size")
-def size_of(call: Call) -> Specs:
-    return [((), INT64)]
+from peakmem.ir.shapes.call import Call, Specs, Unresolved, broadcast, ceil_div, rule
 
 
 @rule("Reshape")
 def reshape(call: Call) -> Specs:
     image = call.shape()
-    target = call.ints("shape", 1)
+    attribute = call.attr("shape")
+    target = call.value(1) if attribute is None else tuple(attribute)
     if target is None:
-        raise call.error("the target shape is missing")
+        rank = call.length(1)
+        if rank is None or not call.has(1):
+            raise Unresolved("the target shape is computed while running")
+        return [((product(image),) if rank == 1 else call.unknown_shape(rank), call.dtype())]
+    return [(reshaped(call, image, target, allow_zero=bool(call.attr("allowzero", 0))), call.dtype())]
+
+
+def reshaped(call: Call, image: Shape, target: tuple[Dim, ...], *, allow_zero: bool) -> Shape:
+    """`target` with 0 (copy, unless zeros are allowed) and -1 (what is left) filled in from `image`."""
     dims: list[Dim] = list(target)
-    if not call.attr("allowzero", 0):
+    if not allow_zero:
         for axis, dim in enumerate(dims):
             if dim == 0:
                 if axis >= len(image):
@@ -51,7 +48,7 @@ def reshape(call: Call) -> Specs:
             raise call.error(f"{total} elements cannot be reshaped to {_text(target)}, which holds {count}")
     if any(isinstance(dim, int) and dim < 0 for dim in dims):
         raise call.error(f"the target shape {_text(target)} has a negative dimension")
-    return [(tuple(dims), call.dtype())]
+    return tuple(dims)
 
 
 def _cancel(have: Shape, rest: list[Dim]) -> Dim:
@@ -77,8 +74,9 @@ def _text(dims: tuple[Dim, ...]) -> str:
 @rule("Flatten")
 def flatten(call: Call) -> Specs:
     image = call.shape()
-    axis = call.attr("axis", 1)
-    axis = axis + len(image) if axis < 0 else axis
+    axis = call.axis(call.attr("axis", 1), len(image) + 1) if call.attr("axis", 1) >= 0 else None
+    if axis is None:
+        axis = call.axis(call.attr("axis"), len(image)) if image else 0
     return [((product(image[:axis]), product(image[axis:])), call.dtype())]
 
 
@@ -86,7 +84,7 @@ def flatten(call: Call) -> Specs:
 def squeeze(call: Call) -> Specs:
     image = call.shape()
     axes = call.ints("axes", 1)
-    if axes is None:
+    if not axes:
         if any(isinstance(dim, Symbol) for dim in image):
             raise Unresolved("which dimensions are 1 is not known")
         return [(tuple(dim for dim in image if dim != 1), call.dtype())]
@@ -97,7 +95,7 @@ def squeeze(call: Call) -> Specs:
     return [(tuple(dim for axis, dim in enumerate(image) if axis not in gone), call.dtype())]
 
 
-@rule("Unsqueeze")
+@rule("Unsqueeze", "com.microsoft:ExpandDims")
 def unsqueeze(call: Call) -> Specs:
     image = list(call.shape())
     axes = call.ints("axes", 1)
@@ -127,19 +125,25 @@ def concat_shape(call: Call, shapes: list[Shape]) -> Shape:
     """The shapes laid one after the other along the attribute `axis`."""
     if not shapes:
         raise call.error("nothing to concatenate")
-    first = list(shapes[0])
-    axis = call.axis(call.attr("axis", 1), len(first))
-    for shape in shapes[1:]:
-        if len(shape) != len(first):
+    # An empty tensor may differ on the other axes; engines skip it there.
+    dims = list(next((shape for shape in shapes if 0 not in shape), shapes[0]))
+    axis = call.axis(call.attr("axis", 1), len(dims))
+    total: Dim = 0
+    for shape in shapes:
+        if len(shape) != len(dims):
             raise call.error("tensors of different rank cannot be concatenated")
+        total = total + shape[axis]
+        if 0 in shape:
+            continue
         for i, dim in enumerate(shape):
-            if i == axis:
-                first[i] = first[i] + dim
-            elif isinstance(first[i], Symbol):
-                first[i] = dim
-            elif isinstance(dim, int) and dim != first[i]:
-                raise call.error(f"axis {i} differs: {first[i]} and {dim}")
-    return tuple(first)
+            if dim == dims[i] or i == axis:
+                continue
+            if isinstance(dims[i], Symbol):
+                dims[i] = dim if isinstance(dim, int) else dims[i]
+            elif isinstance(dim, int):
+                raise call.error(f"axis {i} differs: {dims[i]} and {dim}")
+    dims[axis] = total
+    return tuple(dims)
 
 
 @rule("Split")
@@ -147,12 +151,18 @@ def split(call: Call) -> Specs:
     image = list(call.shape())
     axis = call.axis(call.attr("axis", 0), len(image))
     count = len(call.op.outputs)
-    sizes = call.ints("split", 1)
+    sizes: tuple[Dim, ...] | None
+    try:
+        sizes = call.ints("split", 1)
+    except Unresolved:
+        sizes = tuple(call.unknown_dim(axis, output) for output in range(count))
     if not sizes:
         # num_outputs (opset 18) or equal parts; the last part may be smaller.
-        part = -(-image[axis] // count)
-        sizes = tuple([part] * (count - 1) + [image[axis] - part * (count - 1)]) if count > 1 else (image[axis],)
-    elif sum(sizes) != image[axis] and not any(isinstance(dim, Symbol) for dim in (*sizes, image[axis])):
+        part = ceil_div(image[axis], count)
+        sizes = (*([part] * (count - 1)), image[axis] - part * (count - 1) if count > 1 else image[axis])
+        if isinstance(image[axis], Symbol) and call.attr("num_outputs") is None:
+            sizes = (image[axis] // count,) * count
+    elif not any(isinstance(dim, Symbol) for dim in (*sizes, image[axis])) and sum(sizes) != image[axis]:  # type: ignore[arg-type]
         raise call.error(f"parts of {_text(sizes)} do not add up to {image[axis]}")
     if len(sizes) < count:
         raise call.error(f"{len(sizes)} parts for {count} outputs")
@@ -166,140 +176,130 @@ def slice_(call: Call) -> Specs:
         starts, ends = call.attr("starts", ()), call.attr("ends", ())
         axes, steps = call.attr("axes"), None
     else:
-        # Without its bounds a slice still has the rank of its input.
         axes = call.known(3) if call.has(3) else None
-        steps = call.known(4) if call.has(4) else None
+        steps = call.value(4) if call.has(4) else ()
         starts, ends = call.value(1), call.value(2)
-        if starts is None or ends is None:
-            if axes is None:
-                axes = tuple(range((call.shapes[1] or call.shapes[2] or (len(image),))[0]))
+        count = call.length(1) if axes is None else len(axes)
+        count = call.length(2) if count is None else count
+        if count is None:
+            raise Unresolved("how many axes are sliced is computed while running")
+        axes = range(count) if axes is None else axes
+        if starts is None or ends is None or steps is None:
+            # Without its bounds a slice still has the rank of its input.
             dims = list(image)
             for axis in axes:
                 dims[call.axis(axis, len(image))] = call.unknown_dim(call.axis(axis, len(image)))
             return [(tuple(dims), call.dtype())]
-    axes = tuple(range(len(starts))) if axes is None else axes
-    steps = (1,) * len(starts) if steps is None else steps
+    axes = range(len(starts)) if axes is None else axes
     dims = list(image)
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        axis = call.axis(axis, len(image))
+    for start, end, axis, step in zip(starts, ends, axes, steps or (1,) * len(starts), strict=True):
+        at = call.axis(axis, len(image))
         if step == 0:
             raise call.error("a slice step of 0")
-        size = dims[axis]
-        if isinstance(size, int) and isinstance(start, int) and isinstance(end, int):
-            dims[axis] = len(range(*slice(start, _end(end, size, step), step).indices(size)))
-        elif start == 0 and step == 1 and isinstance(end, int) and end >= 2**31 - 1:
-            pass  # all of it, whatever that is
-        elif start == 0 and step == 1 and isinstance(end, Symbol):
-            dims[axis] = end
-        else:
-            dims[axis] = Symbol(f"{size}[{start}:{end}:{step}]")
+        dims[at] = slice_size(dims[at], start, end, step)
     return [(tuple(dims), call.dtype())]
 
 
-def _end(end: int, size: int, step: int) -> int | None:
-    """ONNX's end of a slice as Python's: below -size with a negative step means through 0."""
-    return None if step < 0 and end < -size else end
+def slice_bounds(size: int, start: int, end: int, step: int) -> range:
+    """The indices that ONNX's Slice takes of an axis of `size`."""
+    start = start + size if start < 0 else start
+    end = end + size if end < 0 else end
+    if step > 0:
+        return range(min(max(start, 0), size), min(max(end, 0), size), step)
+    if size == 0:
+        return range(0)
+    return range(min(max(start, 0), size - 1), min(max(end, -1), size - 1), step)
 
 
-@rule("Gather")
-def gather(call: Call) -> Specs:
-    data, indices = call.shape(0), call.shape(1)
-    axis = call.axis(call.attr("axis", 0), len(data))
-    return [((*data[:axis], *indices, *data[axis + 1 :]), call.dtype())]
-
-
-@rule("GatherElements")
-def gather_elements(call: Call) -> Specs:
-    return [(call.shape(1), call.dtype(0))]
-
-
-@rule("GatherND")
-def gather_nd(call: Call) -> Specs:
-    data, indices = call.shape(0), call.shape(1)
-    batch, depth = call.attr("batch_dims", 0), indices[-1]
-    if not isinstance(depth, int):
-        raise Unresolved("the depth of the indices is not known")
-    return [((*indices[:-1], *data[batch + depth :]), call.dtype())]
-
-
-@rule("Scatter", "ScatterElements", "ScatterND", "TensorScatter", "ReverseSequence")
-def scatter(call: Call) -> Specs:
-    return [(call.shape(), call.dtype())]
+def slice_size(size: Dim, start: Dim, end: Dim, step: int) -> Dim:
+    """How many indices a slice takes; a symbol where it depends on one."""
+    if isinstance(size, int) and isinstance(start, int) and isinstance(end, int):
+        return len(slice_bounds(size, start, end, step))
+    far = isinstance(end, int) and end >= 2**31 - 1
+    if step == 1 and start == 0:
+        if far:
+            return size
+        if isinstance(end, Symbol):
+            return end  # as a rule what is asked for is there
+        if isinstance(end, int) and end < 0:
+            return size + end
+    if step == 1 and far and isinstance(start, int):
+        return size - start if start > 0 else Symbol(f"min({size},{-start})")
+    if step == -1 and far is False and start == -1 and isinstance(end, int) and end <= -(2**31):
+        return size
+    return Symbol(f"{size}[{start}:{'' if far else end}:{step}]")
 
 
 @rule("Expand")
 def expand(call: Call) -> Specs:
-    return [(broadcast(call, call.shape(), tuple(call.known(1))), call.dtype())]
+    image, target = call.shape(), call.value(1)
+    if target is None:
+        rank = call.length(1)
+        if rank is None:
+            raise Unresolved("the target shape is computed while running")
+        return [(call.unknown_shape(max(rank, len(image))), call.dtype())]
+    return [(broadcast(call, image, tuple(target)), call.dtype())]
 
 
 @rule("Tile")
 def tile(call: Call) -> Specs:
-    image, repeats = call.shape(), call.known(1)
+    image, repeats = call.shape(), call.value(1)
+    if repeats is None:
+        return [(call.unknown_shape(len(image)), call.dtype())]
     return [(tuple(dim * times for dim, times in zip(image, repeats, strict=True)), call.dtype())]
 
 
-@rule("Pad")
+@rule("Pad", "com.microsoft:Pad")
 def pad(call: Call) -> Specs:
-    image = call.shape()
-    pads = call.attr("paddings") if call.attr("paddings") else call.ints("pads", 1)
+    dims = list(call.shape())
+    pads = call.attr("pads", call.attr("paddings"))
     if pads is None:
-        raise call.error("pads are missing")
-    axes = call.known(3) if call.has(3) else tuple(range(len(image)))
+        pads = call.value(1)
+    axes = call.known(3) if call.has(3) else tuple(range(len(dims)))
+    axes = [call.axis(axis, len(dims)) for axis in axes]
+    if pads is None:
+        for axis in axes:
+            dims[axis] = call.unknown_dim(axis)
+        return [(tuple(dims), call.dtype())]
     if len(pads) != 2 * len(axes):
         raise call.error(f"pads has {len(pads)} entries, not {2 * len(axes)}")
-    dims = list(image)
     for i, axis in enumerate(axes):
-        at = call.axis(axis, len(image))
-        dims[at] = dims[at] + pads[i] + pads[i + len(axes)]
+        dims[axis] = dims[axis] + (pads[i] + pads[i + len(axes)])
     return [(tuple(dims), call.dtype())]
 
 
-@rule("ConstantOfShape")
-def constant_of_shape(call: Call) -> Specs:
-    dtype = DTYPES.get(call.attr("value_dtype", FLOAT32.name))
-    return [(tuple(call.known(0)), dtype)]
+@rule("Crop")
+def crop(call: Call) -> Specs:
+    n, c, height, width = call.shape()
+    left, top, right, bottom = call.attr("border")
+    size = call.attr("scale") or (height - top - bottom, width - left - right)
+    return [((n, c, *size), call.dtype())]
 
 
-@rule("Range")
-def range_(call: Call) -> Specs:
-    start, limit, delta = (call.value(i) for i in range(3))
-    if start is None or limit is None or delta is None:
-        return [((call.unknown_dim(0),), call.dtype())]
-    first, last, step = start[0], limit[0], delta[0]
-    if isinstance(first, Symbol) or isinstance(last, Symbol):
-        span: Dim = last - first
-        return [((span if step == 1 else -(-span // step),), call.dtype())]
-    if step == 0:
-        raise call.error("a range step of 0")
-    return [((max(0, -int((first - last) // step)),), call.dtype())]
+@rule("CenterCropPad")
+def center_crop_pad(call: Call) -> Specs:
+    dims = list(call.shape())
+    target = call.value(1)
+    for i, axis in enumerate(call.attr("axes") or range(len(dims))):
+        at = call.axis(axis, len(dims))
+        dims[at] = call.unknown_dim(at) if target is None else target[i]
+    return [(tuple(dims), call.dtype())]
 
 
-@rule("NonZero")
-def non_zero(call: Call) -> Specs:
-    return [((len(call.shape()), call.unknown_dim(1)), INT64)]
+@rule("DepthToSpace")
+def depth_to_space(call: Call) -> Specs:
+    n, c, h, w = call.shape()
+    block = call.attr("blocksize")
+    return [((n, c // (block * block), h * block, w * block), call.dtype())]
 
 
-@rule("TopK")
-def top_k(call: Call) -> Specs:
-    image = list(call.shape())
-    axis = call.axis(call.attr("axis", -1), len(image))
-    k = call.attr("k")
-    if k is None:
-        value = call.value(1)
-        k = value[0] if value else call.unknown_dim(axis)
-    image[axis] = k
-    return [(tuple(image), call.dtype()), (tuple(image), INT64)]
+@rule("SpaceToDepth")
+def space_to_depth(call: Call) -> Specs:
+    n, c, h, w = call.shape()
+    block = call.attr("blocksize")
+    return [((n, c * (block * block), h // block, w // block), call.dtype())]
 
 
-@rule("OneHot")
-def one_hot(call: Call) -> Specs:
-    indices = list(call.shape(0))
-    axis = call.axis(call.attr("axis", -1), len(indices) + 1)
-    depth = call.value(1)
-    indices.insert(axis, int(depth[0]) if depth else call.unknown_dim(axis))
-    return [(tuple(indices), call.dtype(2))]
-
-
-@rule("EyeLike")
-def eye_like(call: Call) -> Specs:
-    return [(call.shape(), DTYPES.get(call.attr("dtype", "")) or call.dtype())]
+@rule("ReverseSequence")
+def reverse_sequence(call: Call) -> Specs:
+    return [(call.shape(), call.dtype())]

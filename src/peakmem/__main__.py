@@ -1,0 +1,5 @@
+"""`python -m peakmem`."""
+
+from peakmem.cli import main
+
+main()

@@ -1,0 +1,110 @@
+"""The command line: a lazy group of verbs, one file each; a bare model means `estimate`.
+
+Exit codes: 0 answered (and within the budget), 1 over the budget, 2 could not be answered.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from peakmem.errors import PeakmemError
+
+VERBS = {
+    "estimate": ("peakmem.cli.estimate:command", "How much memory a network needs (the default verb)."),
+    "schema": ("peakmem.cli.schema:command", "Print the JSON schema of a report."),
+    "zoo": ("peakmem.cli.zoo:command", "List the built-in networks, or write one out as an ONNX file."),
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a verb when it is called, so that `--help` stays fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = VERBS.get(cmd_name)
+        if entry is None:
+            return None
+        module, _, attribute = entry[0].partition(":")
+        command = getattr(import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in VERBS and args[0] not in ("--help", "-h", "--version"):
+            args = ["estimate", *args]
+        return super().parse_args(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl([(name, entry[1]) for name, entry in sorted(VERBS.items())])
+
+
+EPILOG = """\b
+Examples:
+  peakmem mobilenet_v1
+  peakmem model.onnx --batch 8 --shape input=8x3x320x320 --dtype int8
+  peakmem model.onnx --layers --top 10 --json - --write csv=layers.csv
+  peakmem resnet50 --conventions
+"""
+
+
+def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        from peakmem._version import __version__
+
+        click.echo(f"peakmem {__version__}")
+        ctx.exit()
+
+
+@click.group(
+    cls=LazyGroup,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    subcommand_metavar="MODEL [OPTIONS] | VERB …",
+)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version."
+)
+def group() -> None:
+    """How much memory a neural network needs, before it runs.
+
+    MODEL is an ONNX file or a built-in network (peakmem zoo lists them). Nothing is executed and
+    no weight is loaded. `peakmem estimate --help` shows all options.
+    """
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command line and exit with its code."""
+    try:
+        code = group.main(args=arguments, prog_name="peakmem", standalone_mode=False)
+        sys.stdout.flush()
+    except PeakmemError as fault:
+        _fail(str(fault), fault.exit_code)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.ClickException as fault:
+        _fail(f"{fault.format_message()} (peakmem --help shows how)", 2)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted", 130)
+    except BrokenPipeError:
+        # The reader of our output went away; nothing is wrong and nobody is listening.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as fault:
+        if os.environ.get("PEAKMEM_DEBUG"):
+            raise
+        _fail(f"internal error, please report it: {type(fault).__name__}: {fault} (PEAKMEM_DEBUG=1 shows where)", 2)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> None:
+    line = " ".join(message.split())
+    print(f"peakmem: error: {line}", file=sys.stderr)
+    sys.exit(code)

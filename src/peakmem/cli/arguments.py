@@ -1,0 +1,80 @@
+"""What people type for shapes, dimensions and files, read and checked."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from peakmem.errors import UsageError
+
+_DIMS = re.compile(r"^[0-9]+([x×,][0-9]+)*$")
+
+
+def parse_shapes(texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    """`input=8x3x224x224` → {"input": (8, 3, 224, 224)}; without a name the key is ""."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        name, _, dims = text.rpartition("=")
+        if dims in ("", "scalar"):
+            shape: tuple[int, ...] = ()
+        elif _DIMS.match(dims) is None:
+            raise UsageError(
+                f"--shape {text!r} is not a shape", expected="NAME=DIMxDIMx…", hint="--shape input=1x3x224x224"
+            )
+        else:
+            shape = tuple(int(dim) for dim in re.split("[x×,]", dims))
+        if name in shapes:
+            raise UsageError(f"--shape is given twice for {name or 'the input'!r}")
+        shapes[name] = shape
+    return shapes
+
+
+def parse_dims(texts: tuple[str, ...]) -> dict[str, int]:
+    """`height=224` → {"height": 224}."""
+    dims: dict[str, int] = {}
+    for text in texts:
+        name, _, value = text.rpartition("=")
+        if not name or not value.isdigit():
+            raise UsageError(f"--dim {text!r} is not a dimension", expected="NAME=NUMBER", hint="--dim height=224")
+        if dims.get(name, int(value)) != int(value):
+            raise UsageError(f"--dim gives {name!r} two values, {dims[name]} and {value}")
+        dims[name] = int(value)
+    return dims
+
+
+def parse_writes(texts: tuple[str, ...], formats: tuple[str, ...]) -> list[tuple[str, Path]]:
+    """`csv=layers.csv` → [("csv", Path("layers.csv"))]."""
+    writes = []
+    for text in texts:
+        form, _, target = text.partition("=")
+        if form not in formats or not target:
+            raise UsageError(
+                f"--write {text!r} is not understood", expected=f"FORMAT=FILE with {', '.join(formats)}",
+                hint="--write csv=layers.csv",
+            )  # fmt: skip
+        writes.append((form, Path(target)))
+    return writes
+
+
+def check_target(target: Path, *, force: bool, source: str = "") -> None:
+    """Refuse a file that exists, unless `force`; the model itself is never written over."""
+    if source and target.exists() and Path(source).exists() and target.samefile(source):
+        raise UsageError("this is the model itself and is never written over", where=str(target))
+    if target.is_dir():
+        raise UsageError("this is a folder", where=str(target), expected="a file name")
+    if target.exists() and not force:
+        raise UsageError("the file exists and is not overwritten", where=str(target), hint="--force")
+    if not target.parent.exists():
+        raise UsageError(f"there is no folder {str(target.parent)!r}", where=str(target))
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write the whole file or nothing."""
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(target)
+    except OSError as fault:
+        part.unlink(missing_ok=True)
+        raise UsageError(f"cannot be written ({fault.strerror})", where=str(target)) from fault

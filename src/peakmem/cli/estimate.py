@@ -1,0 +1,115 @@
+"""`peakmem estimate MODEL`, which a bare `peakmem MODEL` means."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from peakmem.cli.arguments import check_target, parse_dims, parse_shapes, parse_writes, write_text
+from peakmem.errors import UsageError
+from peakmem.report.model import Estimate
+from peakmem.units import UNITS, Units, parse_size
+
+FORMATS = ("csv", "json", "md", "tsv")
+TOP_ON_SCREEN = 5
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("model")
+@click.option("--batch", type=int, metavar="N", help="Value of the batch dimension.")
+@click.option("--shape", "shapes", multiple=True, metavar="NAME=DIMS", help="Shape of an input: input=8x3x320x320.")
+@click.option("--dim", "dims", multiple=True, metavar="NAME=VALUE", help="Value of a symbolic dimension.")
+@click.option("--dtype", metavar="DTYPE", help="Count floating tensors in this dtype: fp16, bf16, int8, int4 …")
+@click.option(
+    "--assume", default="fused", show_default=True, metavar="NAME",
+    help="Execution assumption: naive, eager, inplace, fused, fused_add.",
+)  # fmt: skip
+@click.option("--hold-inputs", is_flag=True, help="Keep the inputs alive to the end, as a caller does who owns them.")
+@click.option("--layers", is_flag=True, help="Show the layer table.")
+@click.option(
+    "--convention", default="layer_in_out_weights", show_default=True, metavar="NAME",
+    help="What bytes mean in the layer table: layer_in_out_weights, layer_in_out, sum_outputs.",
+)  # fmt: skip
+@click.option("--conventions", is_flag=True, help="Show every named definition of memory side by side.")
+@click.option("--top", type=click.IntRange(min=1), metavar="N", help="List only the N largest tensors and layers.")
+@click.option("--units", type=click.Choice(UNITS), default="iec", show_default=True, help="KiB, kB or exact bytes.")
+@click.option("--budget", metavar="SIZE", help="Exit with 1 when weights + live peak need more: 320KiB, 1MB.")
+@click.option("--json", "json_target", metavar="FILE", help="Write the report as JSON; - for standard output.")
+@click.option("--write", "writes", multiple=True, metavar="FORMAT=FILE", help="Write csv, json, md or tsv to a file.")
+@click.option("--force", is_flag=True, help="Let --json and --write replace files that exist.")
+def command(
+    model: str, batch: int | None, shapes: tuple[str, ...], dims: tuple[str, ...], dtype: str | None, assume: str,
+    hold_inputs: bool, layers: bool, convention: str, conventions: bool, top: int | None, units: Units,
+    budget: str | None, json_target: str | None, writes: tuple[str, ...], force: bool,
+) -> int:  # fmt: skip
+    """How much memory MODEL needs for one forward pass: parameters, live peak, layers, conventions.
+
+    MODEL is an ONNX file or a built-in network such as mobilenet_v1 or mobilenet_v2:width=0.5.
+    """
+    targets = parse_writes(writes, FORMATS)
+    if json_target is not None and json_target != "-":
+        targets.append(("json", Path(json_target)))
+    if len({target.resolve() for _, target in targets}) < len(targets):
+        raise UsageError("the same file is to be written twice")
+    for _, target in targets:
+        check_target(target, force=force, source=model)
+    from peakmem.pipeline import estimate
+
+    report = estimate(
+        model, batch=batch, shapes=parse_shapes(shapes), dims=parse_dims(dims), dtype=dtype, assume=assume,
+        convention=convention, hold_inputs=hold_inputs, budget=None if budget is None else parse_size(budget),
+    )  # fmt: skip
+    from peakmem.render.tables import View, blocks
+
+    on_terminal = sys.stdout.isatty()
+    shown_top = top if top is not None or not on_terminal else TOP_ON_SCREEN
+    # On a terminal the tensors are cut to a handful; the layer table is cut only when asked to.
+    view = View(units, layers, conventions, top, _next_commands(report, model, layers, conventions))
+    shown = blocks(report, view)
+    for form, target in targets:
+        write_text(target, _text(report, form, view))
+    if json_target == "-":
+        click.echo(report.to_json())
+    elif on_terminal:
+        from peakmem.render.tables import alive
+        from peakmem.render.terminal import show
+
+        shown[2] = alive(report, View(units, top=shown_top))
+        show(shown)
+    else:
+        from peakmem.render.text import plain
+
+        click.echo(plain(shown), nl=False)
+    return 1 if report.budget is not None and not report.budget.fits else 0
+
+
+def _text(report: Estimate, form: str, view: object) -> str:
+    from peakmem.render import text
+    from peakmem.render.tables import View, blocks
+
+    assert isinstance(view, View)
+    if form == "json":
+        return report.to_json() + "\n"
+    if form == "csv":
+        return text.layers_csv(report)
+    whole = blocks(report, View(view.units, layers=True, conventions=True))
+    return text.markdown(whole) if form == "md" else text.plain(whole)
+
+
+def _next_commands(report: Estimate, model: str, layers: bool, conventions: bool) -> tuple[str, ...]:
+    """What to try next: first what would settle an unknown, then another view."""
+    name = shlex.quote(model)
+    commands = []
+    hints = list(dict.fromkeys(item.hint for item in report.unknowns if item.hint.startswith("--")))
+    if hints:
+        commands.append(f"peakmem {name} {' '.join(hints[:3])}    # settles what is unknown")
+    if not layers:
+        commands.append(f"peakmem {name} --layers    # where the bytes are, layer by layer")
+    if not conventions:
+        commands.append(f"peakmem {name} --conventions    # which definition a published number uses")
+    if report.dtype == "as stored":
+        commands.append(f"peakmem {name} --dtype int8    # the same network in another dtype")
+    return tuple(commands)

@@ -1,0 +1,1 @@
+"""Finished reports as text: terminal, tab-separated, CSV, Markdown, JSON. Nothing here computes."""

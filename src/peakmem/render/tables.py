@@ -1,0 +1,275 @@
+"""A report as titled tables of strings: the one place that decides what is shown, in which words.
+
+Writers (terminal, tab-separated, CSV, Markdown) only lay these tables out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from peakmem.report.model import Estimate, LayerRow
+from peakmem.units import Units, format_bytes, format_exact
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows under a title; `numeric` names the columns that are set to the right."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numeric: frozenset[str] = frozenset()
+    total: tuple[str, ...] | None = None
+    # a last row that sums the ones above
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Sentences under a title."""
+
+    title: str
+    lines: tuple[str, ...]
+
+
+Block = Table | Lines
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What of a report to show."""
+
+    units: Units = "iec"
+    layers: bool = False
+    conventions: bool = False
+    top: int | None = None
+    # most tensors and layers to list; None for all
+    next_commands: tuple[str, ...] = ()
+
+
+def blocks(report: Estimate, view: View) -> list[Block]:
+    """The blocks of `report` in reading order."""
+    shown: list[Block] = [headline(report, view.units), parts(report, view.units), alive(report, view)]
+    if view.layers:
+        shown.append(layers(report, view))
+    if view.conventions:
+        shown.append(conventions(report, view.units))
+    if not view.layers and not view.conventions:
+        shown += [assumptions_ladder(report, view.units), parameters(report, view.units)]
+    if report.budget is not None:
+        shown.append(budget(report, view.units))
+    shown.append(Lines("Assumptions", report.assumptions))
+    shown.append(unknowns(report))
+    if view.next_commands:
+        shown.append(Lines("Next", view.next_commands))
+    return shown
+
+
+def headline(report: Estimate, units: Units) -> Lines:
+    """Peak, its place, and which network under which inputs."""
+    inputs = ", ".join(
+        f"{port.name} {'x'.join(map(str, port.shape)) if port.shape else 'scalar'} {port.dtype}"
+        for port in report.inputs
+    )
+    word = "at least " if report.kind == "lower bound" else ""
+    place = f"at operator {report.peak.operator} ({report.peak.op_type})" if report.peak.operator else "of the inputs"
+    counted = "" if report.dtype == "as stored" else f", counted as {report.dtype}"
+    return Lines(
+        f"{report.model.name}",
+        (
+            f"peak: {word}{format_exact(report.peak_bytes, units)} of activations, {place}, "
+            f"step {report.peak.step} of {len(report.timeline)} [{report.kind}, {report.assume}]",
+            f"model: {report.model.operators:,} operators, {report.parameters.trainable:,} parameters{counted}; "
+            f"input {inputs or 'none'}",
+        ),
+    )
+
+
+def parts(report: Estimate, units: Units) -> Table:
+    """Weights, activations and workspace, which add up to the total."""
+    peak = report.peak
+    word = ">= " if report.kind == "lower bound" else ""
+    workspace = "known" if peak.workspace_known else "not modelled: depends on the engine"
+    inside = (
+        f"live at the peak; {format_bytes(peak.subgraph_bytes, units)} of it inside control flow"
+        if peak.subgraph_bytes
+        else "live at the peak"
+    )
+    rows = (
+        ("weights", word, peak.weights_bytes, "all that the model stores"),
+        ("activations", word, peak.activation_bytes, inside),
+        ("workspace", "", peak.workspace_bytes, workspace),
+    )
+    return Table(
+        "Parts",
+        ("part", "size", "bytes", "what"),
+        tuple((name, format_bytes(size, units), f"{mark}{size:,}", what) for name, mark, size, what in rows),
+        frozenset({"size", "bytes"}),
+        (
+            "total",
+            format_bytes(peak.total_bytes, units),
+            f"{word}{peak.total_bytes:,}",
+            "weights resident + live peak" + ("" if peak.workspace_known else ", workspace not included"),
+        ),
+    )
+
+
+def alive(report: Estimate, view: View) -> Table:
+    """The largest buffers at the peak."""
+    count = len(report.peak.alive) if view.top is None else view.top
+    listed = report.peak.alive[:count]
+    rows = [
+        (
+            tensor.name,
+            tensor.shape,
+            tensor.dtype,
+            format_bytes(tensor.nbytes, view.units),
+            f"{tensor.nbytes:,}",
+            tensor.made_by or "(graph input)",
+            f"[{tensor.start}, {tensor.stop})",
+        )
+        for tensor in listed
+    ]
+    rest = report.peak.alive[count:]
+    if rest:
+        size = sum(tensor.nbytes for tensor in rest)
+        rows.append((f"and {len(rest)} more", "", "", format_bytes(size, view.units), f"{size:,}", "", ""))
+    if report.peak.subgraph_bytes:
+        size = report.peak.subgraph_bytes
+        rows.append(("inside control flow", "", "", format_bytes(size, view.units), f"{size:,}", "", ""))
+    total = report.peak.activation_bytes
+    return Table(
+        "Alive at the peak",
+        ("tensor", "shape", "dtype", "size", "bytes", "made by", "live range"),
+        tuple(rows),
+        frozenset({"size", "bytes"}),
+        ("sum", "", "", format_bytes(total, view.units), f"{total:,}", "", ""),
+    )
+
+
+def assumptions_ladder(report: Estimate, units: Units) -> Table:
+    """The live peak under every execution assumption."""
+    rows = tuple(
+        (("* " if name == report.assume else "") + name, format_bytes(nbytes, units), f"{nbytes:,}")
+        for name, nbytes in report.peaks.items()
+    )
+    return Table("Live peak by execution assumption", ("assume", "size", "bytes"), rows, frozenset({"size", "bytes"}))
+
+
+def parameters(report: Estimate, units: Units) -> Table:
+    """Counts three ways, then bytes at each dtype."""
+    stored = report.parameters
+    rows = [
+        ("weights only", f"{stored.weights_only:,}", "", ""),
+        ("+ biases, norm affine", f"{stored.trainable:,}", "", ""),
+        ("+ running statistics", f"{stored.with_statistics:,}", "", ""),
+        ("as stored, all constants", "", format_bytes(stored.total_bytes, units), f"{stored.total_bytes:,}"),
+    ]
+    for size in report.sizes:
+        side = f" + {size.side_bytes:,} of scales" if size.side_bytes else ""
+        rows.append(
+            (f"as {size.dtype}", "", format_bytes(size.total_bytes, units), f"{size.payload_bytes:,}{side}")
+        )
+    return Table(
+        "Parameters", ("count or dtype", "parameters", "size", "bytes"), tuple(rows),
+        frozenset({"parameters", "size", "bytes"}),
+    )  # fmt: skip
+
+
+LAYER_COLUMNS = (
+    "step", "layer", "operator", "kernel", "stride", "input", "output", "parameters", "weights", "bytes", "times",
+)  # fmt: skip
+
+
+def layers(report: Estimate, view: View) -> Table:
+    """The layer table; repeated blocks once with how often they stand, or the largest rows."""
+    table = report.layer_table
+    rows: list[tuple[str, ...]] = []
+    if view.top is not None:
+        largest = sorted(table.rows, key=lambda row: -(row.nbytes if row.nbytes is not None else -1))[: view.top]
+        rows = [_layer_cells(row, "") for row in largest]
+        title = f"The {len(largest)} largest of {len(table.rows)} layers"
+    else:
+        for group in table.groups:
+            for offset in range(group.count):
+                times = f"x{group.times}" if group.times > 1 else ""
+                rows.append(_layer_cells(table.rows[group.first + offset], times))
+        title = f"Layers ({len(table.rows)}; repeated blocks once)"
+    counted = sum(1 for row in table.rows if row.nbytes is not None)
+    weights = sum(row.weight_bytes for row in table.rows)
+    count = sum(row.parameters for row in table.rows)
+    total = (
+        "", f"sum over {counted} counted layers", "", "", "", "", "", f"{count:,}", f"{weights:,}",
+        f"{table.sum_bytes:,}", "",
+    )  # fmt: skip
+    title += (
+        f": bytes = {table.formula} [{table.convention}]; "
+        f"max {format_exact(table.max_bytes, view.units)} at {table.max_at or 'none'}"
+    )
+    return Table(
+        title, LAYER_COLUMNS, tuple(rows), frozenset({"step", "parameters", "weights", "bytes", "times"}), total
+    )
+
+
+def _layer_cells(row: LayerRow, times: str) -> tuple[str, ...]:
+    return (
+        str(row.step), row.name, row.op_type, row.kernel, row.stride, row.input, row.output,
+        f"{row.parameters:,}", f"{row.weight_bytes:,}", "" if row.nbytes is None else f"{row.nbytes:,}", times,
+    )  # fmt: skip
+
+
+def conventions(report: Estimate, units: Units) -> Table:
+    """Every named definition of memory side by side."""
+    rows = tuple(
+        (
+            value.name,
+            format_bytes(value.nbytes, units),
+            f"{'>= ' if value.kind == 'lower bound' else ''}{value.nbytes:,}",
+            value.formula,
+            value.source,
+            value.at,
+        )
+        for value in report.conventions
+    )
+    return Table(
+        "Conventions: which memory is meant",
+        ("convention", "size", "bytes", "formula", "used by", "at"),
+        rows,
+        frozenset({"size", "bytes"}),
+    )
+
+
+def budget(report: Estimate, units: Units) -> Lines:
+    """Whether the budget holds."""
+    assert report.budget is not None
+    item = report.budget
+    verdict = "fits, headroom" if item.fits else "does not fit, short of"
+    if item.fits and report.kind == "lower bound":
+        verdict = "not proved to fit (lower bound), headroom at most"
+    return Lines(
+        "Budget",
+        (
+            f"{format_exact(item.limit_bytes, units)} allowed, {format_exact(item.needed_bytes, units)} needed: "
+            f"{verdict} {format_exact(abs(item.headroom_bytes), units)}",
+        ),
+    )
+
+
+def unknowns(report: Estimate) -> Lines:
+    """What could not be told, or that nothing is missing but the workspace."""
+    if not report.unknowns:
+        return Lines("Unknown", ("workspace of the operators (im2col, packing, tiles): depends on the engine",))
+    many: list[str] = []
+    listed = report.unknowns[:20]
+    for item in listed:
+        hint = f"; try {item.hint}" if item.hint else ""
+        many.append(f"{item.op_type} {item.operator}: {item.reason}{hint}")
+    if len(report.unknowns) > len(listed):
+        many.append(f"and {len(report.unknowns) - len(listed)} more (all of them in --json)")
+    many.append("workspace of the operators (im2col, packing, tiles): depends on the engine")
+    return Lines(f"Unknown ({len(report.unknowns)} operators; sizes are lower bounds)", tuple(many))
+
+
+def records(table: Table) -> Sequence[tuple[str, ...]]:
+    """Header, rows and total as one list of rows."""
+    return (table.columns, *table.rows, *((table.total,) if table.total else ()))

@@ -1,0 +1,58 @@
+"""Reports to JSON and back, and the JSON schema that describes them.
+
+Unknown fields are ignored on reading; a schema of another major version is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+from peakmem.errors import FormatError
+from peakmem.report.model import SCHEMA, Estimate
+
+
+def to_dict(report: Estimate) -> dict[str, Any]:
+    """`report` as plain data."""
+    import msgspec
+
+    return cast(dict[str, Any], msgspec.to_builtins(report))
+
+
+def to_json(report: Estimate) -> str:
+    """`report` as indented JSON."""
+    import msgspec
+
+    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
+
+
+def from_json(text: str | bytes) -> Estimate:
+    """The report that `text` holds.
+
+    Raises:
+        FormatError: not JSON, not a report, or a report of another major version.
+    """
+    import msgspec
+
+    try:
+        data = json.loads(text)
+    except ValueError as fault:
+        raise FormatError(f"this is not JSON: {fault}", expected=f"a report with schema {SCHEMA}") from fault
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if schema != SCHEMA:
+        raise FormatError(f"the schema is {schema!r}", expected=repr(SCHEMA))
+    try:
+        return msgspec.convert(data, Estimate)
+    except msgspec.ValidationError as fault:
+        raise FormatError(f"the report does not fit its schema: {fault}", expected="peakmem schema") from fault
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of an estimate."""
+    import msgspec
+
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": SCHEMA,
+        **msgspec.json.schema(Estimate),
+    }
