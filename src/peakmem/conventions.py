@@ -404,7 +404,8 @@ for _convention in (
 for _assumption in ASSUMPTIONS.values():
     _register(
         Convention(
-            f"live_{_assumption.name}", f"live peak, {_assumption.name}", "max over steps of live bytes",
+            f"live_{_assumption.name}", f"live peak, {_assumption.name}",
+            f"max over steps of live bytes [{_assumption.name}]",
             "serial executors", f"activations and inputs; {_assumption.title}", "weights, workspace",
             _live(_assumption.name),
         )
@@ -413,7 +414,7 @@ for _assumption in ASSUMPTIONS.values():
     _register(
         Convention(
             f"resident_{_assumption.name}", f"weights + live peak, {_assumption.name}",
-            "weights + max over steps of live bytes", "engines that hold weights in RAM",
+            f"weights + max over steps of live bytes [{_assumption.name}]", "engines that hold weights in RAM",
             f"all weights, activations and inputs; {_assumption.title}", "workspace, the engine itself",
             _resident(_assumption.name),
         )

@@ -202,7 +202,9 @@ def _role(
     if position in kinds.BIASES.get(name, ()):
         return "bias"
     count = read.count or 0
-    quantised = stored.dtype is not None and stored.dtype.kind in ("int", "uint") and stored.dtype.bits in (2, 4, 8)
+    if stored.role != "constant" and position not in kinds.WEIGHTS.get(name, ()):
+        return "other"  # made at load, not trained
+    quantised = stored.dtype is not None and stored.dtype.kind in ("int", "uint") and stored.dtype.bits in (2, 4, 8, 16)
     floating = stored.dtype is not None and stored.dtype.kind == "float"
     if position in kinds.WEIGHTS.get(name, ()) and (quantised or floating):
         return "weight" if count > 1 else "other"

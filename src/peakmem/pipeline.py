@@ -76,21 +76,21 @@ def bound(
 
     Raises:
         UnboundDimension: a symbolic dimension is left; the message shows the flag to type.
-        UsageError: a name that is not there, a size below 1.
+        UsageError: a name that is not there, a negative size.
         ShapeError: the shapes contradict the network.
     """
     values = dict(dims or {})
     for name, value in values.items():
-        _positive(value, f"--dim {name}")
+        _sized(value, f"--dim {name}")
     whole: dict[str, Shape] = {}
     for name, shape in (shapes or {}).items():
         target = name or _only_input(graph)
         for size in shape:
-            _positive(size, f"--shape {target}")
+            _sized(size, f"--shape {target}")
         whole[target] = tuple(shape)
     changed = False
     if batch is not None:
-        _positive(batch, "--batch")
+        _sized(batch, "--batch", least=1)
         graph, more, changed = _with_batch(graph, batch, set(whole))
         values = {**more, **values}
     for name, value in graph.defaults.items():
@@ -122,17 +122,18 @@ def _names_output(graph: Graph, name: str) -> bool:
 
 
 def _symbols(graph: Graph) -> set[str]:
+    """Names of the symbols of a graph, those computed from others left out."""
     found = set(unbound(graph))
     for tensor in graph.tensors.values():
         for dim in tensor.shape or ():
-            if isinstance(dim, Symbol):
+            if isinstance(dim, Symbol) and not dim.name.startswith(("(", "?")):
                 found.add(dim.name)
     return found
 
 
-def _positive(value: int, flag: str) -> None:
-    if value < 1:
-        raise UsageError(f"{flag} is {value}", expected="1 or more")
+def _sized(value: int, flag: str, least: int = 0) -> None:
+    if value < least:
+        raise UsageError(f"{flag} is {value}", expected=f"{least} or more")
     if value > 2**40:
         raise UsageError(f"{flag} is {value}", expected="at most 2^40")
 

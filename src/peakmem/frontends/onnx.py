@@ -32,7 +32,12 @@ SMALL_MESSAGE = 1 << 20
 # bytes; a node up to this size is read whole, a larger one is walked in the file
 DEEPEST = 48
 # nested subgraphs and functions
-MOST_OPERATORS = 5_000_000
+MOST_OPERATORS = 2_000_000
+MOST_EXPANSION = 2_000_000
+# what inlining functions may add: nodes, their names, and the bytes read again for them
+LONGEST_LIST = 1 << 20
+LONGEST_TEXT = 1 << 16
+# elements and bytes; attributes up to here are kept, larger ones only sized
 
 # TensorProto.DataType
 ELEMENT_TYPES: Mapping[int, DType] = {
@@ -47,6 +52,14 @@ _STRUCT_CODES = {
     "int64": "q", "int32": "i", "int16": "h", "int8": "b", "uint64": "Q", "uint32": "I",
     "uint16": "H", "uint8": "B", "bool": "?", "float32": "f", "float64": "d", "float16": "e",
 }  # fmt: skip
+_INTEGER = frozenset(
+    ("axis", "batch_dims", "blocksize", "ceil_mode", "group", "hidden_size", "keepdims", "num_outputs", "num_scan_inputs")
+)
+_INTEGERS = frozenset(
+    ("axes", "dilations", "kernel_shape", "output_padding", "pads", "perm", "scan_input_axes", "scan_output_axes",
+     "split", "strides")
+)  # fmt: skip
+# attributes that mean the same wherever ONNX's own operators have them
 _DTYPE_ATTRIBUTES = ("to", "dtype", "output_dtype")
 _ONNX_DOMAINS = ("", "ai.onnx")
 
@@ -89,6 +102,16 @@ class _Constant:
     is_external: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Located:
+    """An attribute that is not read but found again: a tensor, a sparse tensor or a graph."""
+
+    form: str
+    source: Source
+    start: int
+    end: int
+
+
 @dataclass(slots=True)
 class _Function:
     """A model-local function, kept as located bytes until it is called."""
@@ -97,7 +120,6 @@ class _Function:
     outputs: list[str]
     attributes: dict[str, Any]
     nodes: list[tuple[Source, int, int]]
-    opset: int | None
 
 
 def read_onnx(path: Path) -> Graph:
@@ -130,6 +152,7 @@ class _Reader:
         self.external_sizes: dict[str, int] = {}
         self.missing_data = 0
         self.operator_count = 0
+        self.expansion = 0
         self.notes: list[str] = []
         self.unknowns: list[Unknown] = []
 
@@ -146,7 +169,8 @@ class _Reader:
                 if number == 7 and kind == BYTES:
                     graph_at = (value, end)
                 elif number == 8 and kind == BYTES:
-                    self._opset(file.read(value, end))
+                    domain, version = _opset(file.read(value, end))
+                    self.opsets[domain] = version
                 elif number == 25 and kind == BYTES:
                     functions.append((value, end))
         except FormatError as fault:
@@ -166,6 +190,10 @@ class _Reader:
         graph = self.graph(file, *graph_at, name="", depth=0)
         if not graph.operators and not graph.inputs and not graph.outputs:
             raise FormatError("this is not an ONNX model: its graph is empty", expected="an ONNX protobuf file")
+        for given in graph.inputs:
+            if graph.tensors[given].shape is None and graph.tensors[given].dtype is None:
+                reason = "the input is not a dense tensor (a sequence, a map or an optional)"
+                self.unknowns.append(Unknown(given, "input", reason))
         if self.missing_data:
             self.notes.append(f"{self.missing_data} constants hold no data; they are sized by their shapes")
         graph = replace(
@@ -178,18 +206,9 @@ class _Reader:
         validate(graph)
         return graph
 
-    def _opset(self, data: bytes) -> None:
-        domain, version = "", 0
-        for number, kind, value, end in wire.fields(data, 0, len(data)):
-            if number == 1 and kind == BYTES:
-                domain = text(data, value, end)
-            elif number == 2 and kind == VARINT:
-                version = signed(value)
-        self.opsets["" if domain in _ONNX_DOMAINS else domain] = version
-
     def _function(self, start: int, end: int) -> None:
         name = domain = overload = ""
-        function = _Function([], [], {}, [], None)
+        function = _Function([], [], {}, [])
         for number, kind, value, stop in self.file.fields(start, end):
             if kind != BYTES:
                 continue
@@ -207,9 +226,11 @@ class _Reader:
                     function.outputs.append(word)
             elif number == 7:
                 function.nodes.append((self.file, value, stop))
+            elif number == 9:
+                where, version = _opset(self.file.read(value, stop))
+                self.opsets.setdefault(where, version)
             elif number == 11:
-                data = self.file.read(value, stop)
-                key, content, _ = self._attribute(Memory(data), 0, len(data), 0)
+                key, content = self._attribute(self.file, value, stop, {})
                 function.attributes[key] = content
         self.functions["" if domain in _ONNX_DOMAINS else domain, name, overload] = function
 
@@ -463,15 +484,28 @@ class _Reader:
         return Tensor(name, shape, dtype, "constant", storage, values)
 
     def sparse(self, source: Source, start: int, end: int, name: str) -> Tensor:
-        """A SparseTensorProto, sized as what it stores: values and indices."""
-        total = 0
+        """A SparseTensorProto as the dense constant that engines expand it to at load."""
+        values: Tensor | None = None
+        stored = 0
+        dims: list[int] = []
         for number, kind, value, stop in source.fields(start, end):
             if number in (1, 2) and kind == BYTES:
                 part = self.constant(source, value, stop, name)
-                name = part.name if number == 1 else name
-                total += part.nbytes or 0
-        self.notes.append(f"sparse constant {name!r} is counted as stored (values and indices)")
-        return Tensor(name, (total,), dtypes.UINT8, "constant")
+                stored += part.nbytes or 0
+                values = part if number == 1 else values
+            elif number == 3:
+                dims += (
+                    [signed(value)]
+                    if kind == VARINT
+                    else wire.packed_varints(source.read(value, stop), 0, stop - value)
+                )
+        if values is None:
+            raise FormatError(f"sparse constant {name!r} has no values")
+        shape = _checked_dims(dims, f"sparse constant {values.name!r}")
+        self.notes.append(
+            f"sparse constant {values.name!r} is counted dense, as engines expand it; the file holds {stored:,} B of it"
+        )
+        return replace(values, shape=shape, values=None, storage="")
 
     def _constant_node(
         self, output: str, attributes: dict[str, Any], tensors: list[tuple[str, Source, int, int, bool]]
@@ -482,7 +516,7 @@ class _Reader:
         for key, content in attributes.items():
             many = isinstance(content, tuple)
             values = content if many else (content,)
-            dtype = {"value_f": dtypes.FLOAT32, "value_i": dtypes.INT64, "value_s": dtypes.STRING}.get(
+            dtype = {"value_float": dtypes.FLOAT32, "value_int": dtypes.INT64, "value_string": dtypes.STRING}.get(
                 key.removesuffix("s") if many else key
             )
             if dtype is not None:
@@ -525,6 +559,17 @@ class _Reader:
             return ""
         first = self.storages.setdefault((location, offset, length), name)
         return "" if first == name else first
+
+
+def _opset(data: bytes) -> tuple[str, int]:
+    """An OperatorSetIdProto as (domain, version)."""
+    domain, version = "", 0
+    for number, kind, value, end in wire.fields(data, 0, len(data)):
+        if number == 1 and kind == BYTES:
+            domain = text(data, value, end)
+        elif number == 2 and kind == VARINT:
+            version = signed(value)
+    return "" if domain in _ONNX_DOMAINS else domain, version
 
 
 def _looks_like_onnx(file: WireFile) -> bool:

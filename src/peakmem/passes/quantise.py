@@ -1,104 +1,115 @@
 """Quantised graphs as engines run them: QDQ pairs become operators on quantised tensors.
 
 An operator whose data inputs come from DequantizeLinear and whose result goes into
-QuantizeLinear runs on the quantised tensors; the float tensors in between never exist. Weights
-behind a DequantizeLinear stay in their stored dtype. A pair that encloses nothing, or an operator
-with a float side, is left as it is.
+QuantizeLinear, at once or through activation functions, runs on the quantised tensors; the float
+tensors in between never exist. Weights behind a DequantizeLinear stay in their stored dtype. An
+operator with a float side keeps its pairs.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from peakmem.ir.graph import Graph, Operator, Tensor
-from peakmem.ir.kinds import DEQUANTIZE, QUANTIZE, key
+from peakmem.ir.kinds import DEQUANTIZE, QUANTIZE, UNARY, key
 
 
 def merge_quantisation(graph: Graph) -> Graph:
     """`graph` with QDQ pairs merged into the operators they enclose."""
     if not any(key(operator) in QUANTIZE or key(operator) in DEQUANTIZE for operator in graph.operators):
         return graph
-    dequantised = {op.outputs[0]: op for op in graph.operators if key(op) in DEQUANTIZE}
-    consumers = graph.consumers()
-    quantisers: dict[str, Operator] = {}
-    for operator in graph.operators:
-        if key(operator) in QUANTIZE and len(consumers.get(operator.inputs[0], ())) == 1:
-            quantisers[operator.inputs[0]] = operator
-    held = set(graph.outputs)
-    tensors = dict(graph.tensors)
-    merged: list[Operator] = []
-    absorbed: set[str] = set()
-    changed = 0
-    for operator in graph.operators:
-        if operator.name in absorbed:
-            continue
-        unit = _unit(operator, dequantised, quantisers, tensors, held)
-        if unit is None:
+    return _Merge(graph).run()
+
+
+@dataclass(frozen=True, slots=True)
+class _Tail:
+    """The way from a result to its QuantizeLinear: the float tensors passed, and the operator."""
+
+    floats: tuple[str, ...]
+    quantiser: Operator
+
+
+class _Merge:
+    """One walk over a graph that holds QuantizeLinear or DequantizeLinear."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.tensors: dict[str, Tensor] = dict(graph.tensors)
+        self.dequantised = {op.outputs[0]: op for op in graph.operators if key(op) in DEQUANTIZE}
+        self.consumers = graph.consumers()
+        self.held = set(graph.outputs)
+        self.final: dict[str, str] = {}
+        # a float result that its operator writes in quantised form -> the quantised tensor
+        self.absorbed: set[str] = set()
+
+    def run(self) -> Graph:
+        merged: list[Operator] = []
+        changed = 0
+        for operator in self.graph.operators:
+            if operator.name in self.absorbed:
+                continue
+            unit = self._unit(operator)
+            changed += unit is not None
+            operator = unit or operator
+            if any(name in self.final for name in operator.outputs):
+                operator = replace(operator, outputs=tuple(self.final.get(name, name) for name in operator.outputs))
             merged.append(operator)
-            continue
-        changed += 1
-        merged.append(unit)
-        absorbed.update(quantisers[name].name for name in operator.outputs if name in quantisers)
-    graph = _drop_unread(replace(graph, operators=tuple(merged)), DEQUANTIZE)
-    if not changed:
-        return graph
-    note = f"{changed} operators between DequantizeLinear and QuantizeLinear run on the quantised tensors"
-    return replace(graph, notes=(*graph.notes, note))
+        read = {name for operator in merged for name in operator.reads} | self.held
+        kept = tuple(op for op in merged if key(op) not in DEQUANTIZE or any(name in read for name in op.outputs))
+        notes = self.graph.notes
+        if changed:
+            notes += (f"{changed} operators between DequantizeLinear and QuantizeLinear run on the quantised tensors",)
+        return replace(self.graph, tensors=self.tensors, operators=kept, notes=notes)
 
+    def _unit(self, operator: Operator) -> Operator | None:
+        """`operator` on quantised tensors, or None when it is not enclosed."""
+        if key(operator) in DEQUANTIZE or key(operator) in QUANTIZE or operator.subgraphs:
+            return None
+        sources = [self.dequantised[name] for name in operator.inputs if name in self.dequantised]
+        if not sources:
+            return None
+        inputs = tuple(
+            self.dequantised[name].inputs[0] if name in self.dequantised else name for name in operator.inputs
+        )
+        tails = [self._tail(name) for name in operator.outputs if name]
+        float_side = any(
+            name and name not in self.dequantised and self._is_float_activation(name) for name in operator.inputs
+        )
+        if float_side or any(tail is None for tail in tails):
+            if all(self.tensors[source.inputs[0]].role == "constant" for source in sources):
+                # Weight-only quantisation: stored quantised, computed in float.
+                return replace(operator, inputs=inputs)
+            return None
+        scales = [name for source in sources for name in source.inputs[1:]]
+        for tail in tails:
+            assert tail is not None
+            scales += tail.quantiser.inputs[1:]
+            self._write_quantised(tail)
+        return replace(operator, inputs=inputs, absorbed=tuple(dict.fromkeys(name for name in scales if name)))
 
-def _unit(
-    operator: Operator,
-    dequantised: dict[str, Operator],
-    quantisers: dict[str, Operator],
-    tensors: dict[str, Tensor],
-    held: set[str],
-) -> Operator | None:
-    """`operator` on quantised tensors, or None when one of its sides is in float."""
-    if key(operator) in DEQUANTIZE or key(operator) in QUANTIZE or operator.subgraphs:
-        return None
-    weights_only = all(
-        name in dequantised and tensors[dequantised[name].inputs[0]].role == "constant"
-        for name in operator.inputs
-        if name in dequantised
-    ) and any(name in dequantised for name in operator.inputs)
-    outputs = [name for name in operator.outputs if name]
-    sides = [name for name in operator.inputs if name and tensors.get(name) is not None]
-    floats = [
-        name
-        for name in sides
-        if tensors[name].role != "constant" and name not in dequantised and _is_float(tensors[name])
-    ]
-    enclosed = (
-        any(name in dequantised for name in sides)
-        and not floats
-        and all(name in quantisers and name not in held for name in outputs)
-    )
-    if not enclosed and not weights_only:
-        return None
-    inputs = tuple(dequantised[name].inputs[0] if name in dequantised else name for name in operator.inputs)
-    if not enclosed:
-        # Weight-only quantisation: weights are stored quantised, the operator computes in float.
-        return replace(operator, inputs=inputs)
-    scales = [
-        name for source in operator.inputs if source in dequantised for name in dequantised[source].inputs[1:]
-    ]
-    scales += [name for output in outputs for name in quantisers[output].inputs[1:]]
-    results = tuple(quantisers[name].outputs[0] if name else "" for name in operator.outputs)
-    return replace(
-        operator, inputs=inputs, outputs=results, absorbed=tuple(dict.fromkeys(name for name in scales if name))
-    )
+    def _tail(self, name: str) -> _Tail | None:
+        floats = [name]
+        while True:
+            readers = self.consumers.get(name, [])
+            if len(readers) != 1 or name in self.held:
+                return None
+            reader = self.graph.operators[readers[0]]
+            if key(reader) in QUANTIZE:
+                return _Tail(tuple(floats), reader) if reader.inputs[0] == name else None
+            if key(reader) not in UNARY or len(reader.outputs) != 1 or reader.inputs[0] != name:
+                return None
+            name = reader.outputs[0]
+            floats.append(name)
 
+    def _write_quantised(self, tail: _Tail) -> None:
+        result = tail.quantiser.outputs[0]
+        self.absorbed.add(tail.quantiser.name)
+        self.final[tail.floats[-1]] = result
+        for name in tail.floats[:-1]:
+            self.tensors[name] = replace(self.tensors[name], dtype=self.tensors[result].dtype)
 
-def _is_float(tensor: Tensor) -> bool:
-    return tensor.dtype is not None and tensor.dtype.kind == "float"
-
-
-def _drop_unread(graph: Graph, kinds: frozenset[str]) -> Graph:
-    """`graph` without operators of `kinds` whose results nobody reads any more."""
-    read = {name for operator in graph.operators for name in operator.reads} | set(graph.outputs)
-    kept = tuple(
-        operator
-        for operator in graph.operators
-        if key(operator) not in kinds or any(name in read for name in operator.outputs)
-    )
-    return replace(graph, operators=kept)
+    def _is_float_activation(self, name: str) -> bool:
+        tensor = self.tensors.get(name)
+        if tensor is None:
+            return True  # lent by an enclosing graph
+        return tensor.role != "constant" and tensor.dtype is not None and tensor.dtype.kind == "float"

@@ -89,21 +89,23 @@ def parts(report: Estimate, units: Units) -> Table:
     """Weights, activations and workspace, which add up to the total."""
     peak = report.peak
     word = ">= " if report.kind == "lower bound" else ""
-    workspace = "known" if peak.workspace_known else "not modelled: depends on the engine"
     inside = (
         f"live at the peak; {format_bytes(peak.subgraph_bytes, units)} of it inside control flow"
         if peak.subgraph_bytes
         else "live at the peak"
     )
-    rows = (
-        ("weights", word, peak.weights_bytes, "all that the model stores"),
-        ("activations", word, peak.activation_bytes, inside),
-        ("workspace", "", peak.workspace_bytes, workspace),
-    )
+    rows = [
+        ("weights", format_bytes(peak.weights_bytes, units), f"{word}{peak.weights_bytes:,}", "all that the model stores"),
+        ("activations", format_bytes(peak.activation_bytes, units), f"{word}{peak.activation_bytes:,}", inside),
+    ]
+    if peak.workspace_known:
+        rows.append(("workspace", format_bytes(peak.workspace_bytes, units), f"{peak.workspace_bytes:,}", "known"))
+    else:
+        rows.append(("workspace", "unknown", "", "not modelled: depends on the engine"))
     return Table(
         "Parts",
         ("part", "size", "bytes", "what"),
-        tuple((name, format_bytes(size, units), f"{mark}{size:,}", what) for name, mark, size, what in rows),
+        tuple(rows),
         frozenset({"size", "bytes"}),
         (
             "total",

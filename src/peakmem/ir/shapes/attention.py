@@ -1,6 +1,6 @@
 """Shape rules of attention: ONNX's operators and those of onnxruntime's transformer exports.
 
-Letters: batch, heads, sequence (of queries), keys, past, hidden = heads × head size. A cache is
+Letters: batch, heads, sequence (of queries), keys, past, hidden = heads times head size. A cache is
 laid out (batch, heads, length, head size).
 """
 

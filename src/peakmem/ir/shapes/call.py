@@ -27,7 +27,7 @@ DTYPE_CODES = (
 # ONNX's numbers for element types, for dtype attributes that a front end left as a number
 
 
-class Unresolved(Exception):
+class Unresolved(Exception):  # noqa: N818 - not a fault of the model or of its user
     """A rule needs something that is not known (a shape, the content of an input)."""
 
 
@@ -121,6 +121,14 @@ class Call:
     def unknown_dim(self, axis: int, output: int = 0) -> Symbol:
         """A dimension that only running can tell; named so that `--dim NAME=VALUE` can set it."""
         return Symbol(f"{self.op.outputs[output] or self.op.name}.{axis}")
+
+    def open_axes(self, shape: Shape, axes: Sequence[int] | None = None) -> Shape:
+        """`shape` with the sizes of `axes` (all when None) left open."""
+        dims = list(shape)
+        for axis in range(len(shape)) if axes is None else axes:
+            at = self.axis(axis, len(shape))
+            dims[at] = self.unknown_dim(at)
+        return tuple(dims)
 
     def unknown_shape(self, rank: int, output: int = 0) -> Shape:
         """A shape of which only the rank is known."""

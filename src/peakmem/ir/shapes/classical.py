@@ -82,8 +82,11 @@ def tree_ensemble(call: Call) -> Specs:
 def classifier(call: Call) -> Specs:
     strings = call.attr("classlabels_strings")
     labels = strings or call.attr("classlabels_int64s") or call.attr("classlabels_ints") or ()
-    classes: Dim = len(labels) if len(labels) > 1 else call.unknown_dim(1, min(1, len(call.op.outputs) - 1))
-    if call.op.op_type == "SVMClassifier" and not call.attr("prob_a"):
-        # Without probabilities the scores are one per pair of classes, or per class.
-        classes = 2 if len(labels) == 2 else call.unknown_dim(1, min(1, len(call.op.outputs) - 1))
+    classes: Dim = len(labels)
+    pairs = call.op.op_type == "SVMClassifier" and not call.attr("prob_a") and call.attr("vectors_per_class")
+    if not labels or (len(labels) == 1 and call.op.op_type != "TreeEnsembleClassifier"):
+        classes = call.unknown_dim(1, min(1, len(call.op.outputs) - 1))
+    elif pairs and len(labels) > 2:
+        # Support vectors without probabilities: a score for every pair of classes.
+        classes = len(labels) * (len(labels) - 1) // 2
     return [((rows(call),), STRING if strings else INT64), ((rows(call), classes), FLOAT32)]

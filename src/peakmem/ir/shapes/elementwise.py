@@ -10,9 +10,9 @@ SAME_AS_INPUT = (
     "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Ceil", "Celu", "Clip",
     "Cos", "Cosh", "CumProd", "CumSum", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid",
     "HardSwish", "Hardmax", "Identity", "LeakyRelu", "Log", "LogSoftmax", "Mish", "Neg", "Not",
-    "PRelu", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh",
-    "Softmax", "Softplus", "Softsign", "Sqrt", "SwiGLU", "Swish", "Tan", "Tanh", "ThresholdedRelu",
-    "Trilu",
+    "Optional", "OptionalGetElement", "PRelu", "Reciprocal", "Relu", "Round", "Selu", "Shrink",
+    "Sigmoid", "Sign", "Sin", "Sinh", "Softmax", "Softplus", "Softsign", "Sqrt", "SwiGLU", "Swish",
+    "Tan", "Tanh", "ThresholdedRelu", "Trilu",
 )  # fmt: skip
 EXPERIMENTAL = ("Affine", "ImageScaler", "ParametricSoftplus", "ScaledTanh")
 # dropped from ONNX in 2019; old converters still left them in files
@@ -97,10 +97,13 @@ def reduction_shape(call: Call) -> Shape:
     try:
         axes = call.ints("axes", 1)
     except Unresolved:
-        if not keep:
+        shape, count = call.shape(), call.length(1)
+        if keep:
+            # Unknown axes, kept: only the sizes are open, and a size of 1 stays.
+            return tuple(dim if dim == 1 else call.unknown_dim(axis) for axis, dim in enumerate(shape))
+        if not count:
             raise
-        # Unknown axes, kept: only the sizes are open, and a size of 1 stays.
-        return tuple(dim if dim == 1 else call.unknown_dim(axis) for axis, dim in enumerate(call.shape()))
+        return call.unknown_shape(len(shape) - count)
     if not axes:
         axes = () if call.attr("noop_with_empty_axes") else None
     return reduced(call, axes, keep=keep)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from peakmem.dtypes import DType
 from peakmem.errors import PeakmemError, ShapeError, UnboundDimension, UsageError
-from peakmem.ir.dims import Dim, Shape, Symbol, element_count, format_shape
+from peakmem.ir.dims import Dim, Shape, Symbol, format_shape
 from peakmem.ir.graph import Graph, Operator, Tensor, Unknown
-from peakmem.ir.shapes.call import RULES, Call, Spec, Unresolved
-from peakmem.ir.shapes.control import CONTROL, Inner
+from peakmem.ir.shapes.call import RULES, Call, Rule, Spec, Specs, Unresolved
+from peakmem.ir.shapes.control import CONTROL, Inner, Run, control
 from peakmem.ir.shapes.fold import fold
 
 Fallback: TypeAlias = Callable[[Call, Mapping[str, int]], list[Spec] | None]
@@ -19,6 +20,12 @@ Fallback: TypeAlias = Callable[[Call, Mapping[str, int]], list[Spec] | None]
 
 LARGEST_TENSOR = 2**56
 # bytes; beyond the address space of any machine a size is an overflow or an attack
+NEWEST_OPSET = 28
+# of ONNX's own domain; what a graph without a declared operator set is read as
+UNEXPECTED = (
+    TypeError, ValueError, IndexError, KeyError, AttributeError, ZeroDivisionError, OverflowError, struct.error
+)  # fmt: skip
+# what a rule trips over when attributes or inputs are not of the kind the operator takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +105,14 @@ def infer(
     """
     if not symbolic:
         _refuse_unbound(graph)
-    walk = _Walk(dims or {}, fallback, trust_declared)
+    walk = _Walk(dims or {}, fallback, trust_declared, graph.opsets)
     inferred = walk.graph(graph, {})
     return replace(inferred, unknowns=(*graph.unknowns, *walk.unknowns), notes=(*graph.notes, *walk.notes()))
 
 
 def _refuse_unbound(graph: Graph) -> None:
     for name in graph.inputs:
-        if graph.tensors[name].shape is None:
+        if graph.tensors[name].shape is None and graph.tensors[name].dtype is not None:
             raise UnboundDimension(
                 f"input {name!r} has no shape in the file", hint=f"--shape {name}=1x3x224x224"
             )
@@ -138,50 +145,70 @@ def infer_operator(
         Unresolved: no rule, or a rule that lacks something.
         ShapeError: the inputs contradict each other.
     """
+    domain = "" if operator.domain == "ai.onnx" else operator.domain
     call = Call(
         operator,
         [fact.shape for fact in facts],
         [fact.dtype for fact in facts],
         [fact.values for fact in facts],
-        opsets.get(operator.domain, 1 if operator.domain else 22),
+        opsets.get(domain, 1 if domain else NEWEST_OPSET),
     )
-    key = f"{operator.domain}:{operator.op_type}" if operator.domain else operator.op_type
-    rule = RULES.get(key)
-    specs: list[Spec] | None = None
-    if rule is not None:
-        try:
-            specs = list(rule(call))
-        except (TypeError, ValueError, IndexError, KeyError, AttributeError, ZeroDivisionError, OverflowError) as fault:
-            if any(shape is not None and any(isinstance(d, Symbol) for d in shape) for shape in call.shapes):
-                raise Unresolved("it depends on a dimension that only running can tell") from fault
-            raise call.error(f"attributes or inputs do not fit the operator ({fault})") from fault
-    elif fallback is not None:
-        specs = fallback(call, opsets)
-    if specs is None:
-        raise Unresolved("no shape rule for this operator")
+    rule = RULES.get(f"{domain}:{operator.op_type}" if domain else operator.op_type)
+    specs = list(_ruled(rule, call, opsets, fallback))
     count = len(operator.outputs)
-    specs = specs[:count] + [(None, None)] * (count - len(specs))
+    if len(specs) != count:
+        specs = specs[:count] + [(None, None)] * (count - len(specs))
     for shape, dtype in specs:
-        _check(call, shape, dtype)
-    values = fold(call, specs)
-    return [Fact(shape, dtype, value) for (shape, dtype), value in zip(specs, values, strict=True)]
+        if shape is not None:
+            _check(call, shape, dtype)
+    if domain:
+        return [Fact(shape, dtype) for shape, dtype in specs]
+    return [Fact(shape, dtype, value) for (shape, dtype), value in zip(specs, fold(call, specs), strict=True)]
 
 
-def _check(call: Call, shape: Shape | None, dtype: DType | None) -> None:
-    if shape is None:
-        return
+def _ruled(rule: Rule | None, call: Call, opsets: Mapping[str, int], fallback: Fallback | None) -> Specs:
+    """What the rule says; where it cannot tell, or there is none, what the fallback says."""
+    if rule is None:
+        reason = Unresolved("no shape rule for this operator")
+    else:
+        try:
+            return rule(call)
+        except Unresolved as fault:
+            reason = fault
+        except UNEXPECTED as fault:
+            # Attributes of the wrong kind, say: not understood, and so not judged.
+            reason = Unresolved(f"attributes or inputs do not fit the operator ({fault})")
+    specs = None if fallback is None else fallback(call, opsets)
+    if specs is None:
+        raise reason
+    return specs
+
+
+def _check(call: Call, shape: Shape, dtype: DType | None) -> None:
+    """Refuse sizes that no tensor can have."""
+    count = 1
     for dim in shape:
-        if isinstance(dim, int) and dim < 0:
-            raise call.error(f"the output would have a negative dimension: {format_shape(shape)}")
-    count = element_count(shape)
-    if count is not None and count * (dtype.bits or 8 if dtype else 8) // 8 > LARGEST_TENSOR:
+        if isinstance(dim, int):
+            if dim < 0:
+                raise call.error(f"the output would have a negative dimension: {format_shape(shape)}")
+            count *= dim
+        elif isinstance(dim, Symbol):
+            count = 0
+        else:
+            raise Unresolved(f"a dimension of the output is {dim!r}, not a whole number")
+    if count > LARGEST_TENSOR // 16 and count * (dtype.bits or 8 if dtype else 8) // 8 > LARGEST_TENSOR:
         raise call.error(f"the output {format_shape(shape)} is larger than any address space")
 
 
 class _Walk:
     """One pass over a graph and its subgraphs; collects what could not be told."""
 
-    def __init__(self, dims: Mapping[str, int], fallback: Fallback | None, trust_declared: bool) -> None:
+    def __init__(
+        self, dims: Mapping[str, int], fallback: Fallback | None, trust_declared: bool, opsets: Mapping[str, int]
+    ) -> None:
+        self.opsets = opsets
+        self.symbols: set[str] = set()
+        # names of open dimensions met so far
         self.dims = dims
         self.fallback = fallback
         self.trust_declared = trust_declared
@@ -201,14 +228,18 @@ class _Walk:
         return notes
 
     def graph(self, graph: Graph, outer: Mapping[str, Fact]) -> Graph:
+        """`graph` inferred, with the facts that `outer` lends it."""
         facts: dict[str, Fact] = dict(outer)
+        for name in graph.inputs:
+            self.symbols.update(dim.name for dim in graph.tensors[name].shape or () if isinstance(dim, Symbol))
         for tensor in graph.tensors.values():
             if tensor.role != "activation":
                 facts[tensor.name] = Fact(tensor.shape, tensor.dtype, tensor.values)
         tensors = dict(graph.tensors)
         operators = []
+        opsets = graph.opsets or self.opsets
         for operator in graph.operators:
-            bodies, results = self.operator(operator, graph, facts)
+            bodies, results = self.operator(operator, graph, facts, opsets)
             if bodies is not operator.subgraphs:
                 operator = replace(operator, subgraphs=bodies)
             operators.append(operator)
@@ -220,98 +251,134 @@ class _Walk:
 
     @staticmethod
     def tensor(declared: Tensor | None, name: str, fact: Fact) -> Tensor:
-        values = fact.values
         if declared is None:
-            return Tensor(name, fact.shape, fact.dtype, values=values)
-        return replace(declared, shape=fact.shape, dtype=fact.dtype, values=values)
+            return Tensor(name, fact.shape, fact.dtype, values=fact.values)
+        return Tensor(
+            name, fact.shape, fact.dtype, declared.role, declared.storage, fact.values, declared.parameter
+        )  # fmt: skip
 
     def operator(
-        self, operator: Operator, graph: Graph, facts: dict[str, Fact]
+        self, operator: Operator, graph: Graph, facts: dict[str, Fact], opsets: Mapping[str, int]
     ) -> tuple[tuple[Graph, ...], list[Fact]]:
+        """The bodies of an operator, inferred, and the facts of its outputs."""
         given = [facts.get(name, NOTHING) if name else NOTHING for name in operator.inputs]
         bodies = operator.subgraphs
         results: list[Fact]
         reason = ""
         try:
-            if bodies:
-                inner = Inner(lambda body, inputs: self.body(body, inputs, facts))
-                bodies, results = CONTROL[operator.op_type](operator, given, inner)
+            if bodies and operator.op_type in CONTROL:
+                inner = Inner(self.runner(facts, opsets), opsets.get("", NEWEST_OPSET))
+                bodies, results = control(operator, given, inner)
             else:
-                results = infer_operator(operator, given, graph.opsets, self.fallback)
+                results = infer_operator(operator, given, opsets, self.fallback)
         except Unresolved as fault:
             reason = str(fault)
             results = [NOTHING] * len(operator.outputs)
-        except KeyError:
-            reason = "no shape rule for this operator"
-            results = [NOTHING] * len(operator.outputs)
         settled = [self.settle(name, fact, graph) for name, fact in zip(operator.outputs, results, strict=True)]
-        self.record(operator, settled, reason, given)
+        self.record(operator, results, settled, reason)
         return bodies, settled
 
-    def body(self, body: Graph, inputs: list[Fact], outer: Mapping[str, Fact]) -> tuple[Graph, list[Fact]]:
+    def runner(self, outer: Mapping[str, Fact], opsets: Mapping[str, int]) -> Run:
+        """How the bodies of one operator are inferred; a body run again replaces what was noted before."""
+        before: dict[str, tuple[int, int, int]] = {}
+
+        def run(body: Graph, inputs: list[Fact]) -> tuple[Graph, list[Fact]]:
+            if body.name in before:
+                unknowns, self.declared_used, disagreements = before[body.name]
+                del self.unknowns[unknowns:], self.disagreements[disagreements:]
+            before[body.name] = len(self.unknowns), self.declared_used, len(self.disagreements)
+            return self.body(body, inputs, outer, opsets)
+
+        return run
+
+    def body(
+        self, body: Graph, inputs: list[Fact], outer: Mapping[str, Fact], opsets: Mapping[str, int]
+    ) -> tuple[Graph, list[Fact]]:
         """Infer a subgraph with `inputs` for its formal inputs; the facts of its outputs."""
         tensors = dict(body.tensors)
         for name, fact in zip(body.inputs, inputs, strict=False):
-            have = tensors[name]
-            shape = fact.shape if fact.shape is not None else have.shape
+            have = tensors.get(name) or Tensor(name, role="input")
+            shape = fact.shape
+            if shape is None and self.trust_declared and have.shape is not None:
+                shape = tuple(self.bound(dim) for dim in have.shape)
             tensors[name] = replace(have, shape=shape, dtype=fact.dtype or have.dtype, values=fact.values)
-        done = self.graph(replace(body, tensors=tensors), outer)
+        lent = {name: outer[name] for name in body.captured() if name in outer}
+        done = self.graph(replace(body, tensors=tensors, opsets=body.opsets or opsets), lent)
         out = []
         for name in body.outputs:
             tensor = done.tensors.get(name)
-            out.append(
-                outer.get(name, NOTHING) if tensor is None else Fact(tensor.shape, tensor.dtype, tensor.values)
-            )
-        return done, out
+            out.append(lent.get(name, NOTHING) if tensor is None else Fact(tensor.shape, tensor.dtype, tensor.values))
+        return replace(done, opsets=body.opsets), out
 
     def settle(self, name: str, fact: Fact, graph: Graph) -> Fact:
         """`fact` with symbols bound and gaps filled from what the file declares."""
         if not name:
             return fact
         declared = graph.tensors.get(name)
+        if declared is None and not self.dims:
+            return fact
         shape, dtype = fact.shape, fact.dtype
         said = declared.shape if declared is not None and self.trust_declared else None
-        if said is not None:
-            said = tuple(self._bound(dim) for dim in said)
-            if shape is None:
-                shape = said
-                self.declared_used += 1
-            elif len(shape) == len(said):
-                if all(isinstance(dim, int) for dim in (*shape, *said)):
-                    if shape != said:
-                        self.disagreements.append(f"{name}: {format_shape(said)} declared, {format_shape(shape)}")
-                else:
-                    shape = tuple(
-                        there if isinstance(here, Symbol) and isinstance(self._bound(here), Symbol) else here
-                        for here, there in zip(shape, said, strict=True)
-                    )
-        if shape is not None:
-            shape = tuple(self._bound(dim) for dim in shape)
+        if shape == said or said is None:
+            if shape is not None and any(dim.__class__ is not int for dim in shape):
+                shape = tuple(self.bound(dim) for dim in shape)
+        elif shape is None:
+            shape = tuple(self.bound(dim) for dim in said)
+            self.declared_used += 1
+        else:
+            shape = self.agreed(name, shape, said)
         if dtype is None and declared is not None:
             dtype = declared.dtype
-        return Fact(shape, dtype, fact.values)
+        return fact if shape is fact.shape and dtype is fact.dtype else Fact(shape, dtype, fact.values)
 
-    def _bound(self, dim: Dim) -> Dim:
+    def agreed(self, name: str, shape: Shape, said: Shape) -> Shape:
+        """`shape` with its open dimensions taken from the declared one, where that says more."""
+        here = tuple(self.bound(dim) for dim in shape)
+        there = tuple(self.bound(dim) for dim in said)
+        if len(here) != len(there) or any(
+            isinstance(a, int) and isinstance(b, int) and a != b for a, b in zip(here, there, strict=True)
+        ):
+            self.disagreements.append(f"{name}: {format_shape(there)} declared, {format_shape(here)}")
+            return here
+        return tuple(
+            b if isinstance(a, Symbol) and (isinstance(b, int) or a.name == f"{name}.{axis}") else a
+            for axis, (a, b) in enumerate(zip(here, there, strict=True))
+        )
+
+    def bound(self, dim: Dim) -> Dim:
         return self.dims.get(dim.name, dim) if isinstance(dim, Symbol) else dim
 
-    def record(self, operator: Operator, facts: list[Fact], reason: str, given: list[Fact]) -> None:
-        for name, fact in zip(operator.outputs, facts, strict=True):
+    def record(self, operator: Operator, results: list[Fact], facts: list[Fact], reason: str) -> None:
+        """Note an output without a shape, or with a dimension that is first met here.
+
+        `results` is what the rule said, `facts` what holds after declared shapes filled its gaps.
+        """
+        for name, result, fact in zip(operator.outputs, results, facts, strict=True):
             if not name:
                 continue
             if fact.shape is None:
                 self.unknowns.append(Unknown(operator.name, operator.op_type, reason or "its output has no shape"))
                 return
-            open_dims = [dim for dim in fact.shape if isinstance(dim, Symbol)]
-            if open_dims and not self._inherited(open_dims, given):
-                hint = " ".join(f"--dim {_quoted(dim.name)}=VALUE" for dim in dict.fromkeys(open_dims))
+            if all(dim.__class__ is int for dim in fact.shape):
+                continue
+            made = (*operator.outputs, operator.name)
+            guessed = result.shape is None or any(_made_by(dim, made) for dim in result.shape)
+            new = [
+                dim
+                for dim in fact.shape
+                if isinstance(dim, Symbol) and (_made_by(dim, made) or (guessed and dim.name not in self.symbols))
+            ]
+            if new:
+                self.symbols.update(dim.name for dim in new)
+                hint = " ".join(f"--dim {_quoted(dim.name)}=VALUE" for dim in dict.fromkeys(new))
                 why = f"the size of {name!r} ({format_shape(fact.shape)}) is known only while running"
                 self.unknowns.append(Unknown(operator.name, operator.op_type, why, hint))
                 return
 
-    @staticmethod
-    def _inherited(dims: list[Symbol], given: list[Fact]) -> bool:
-        had = {dim for fact in given for dim in fact.shape or () if isinstance(dim, Symbol)}
-        return all(dim in had for dim in dims)
+
+def _made_by(dim: Dim, names: tuple[str, ...]) -> bool:
+    """Whether `dim` is a symbol that an operator with these outputs introduced."""
+    return isinstance(dim, Symbol) and dim.name.rpartition(".")[0] in names
 
 
 __all__ = ["Fact", "Fallback", "PeakmemError", "ShapeError", "bind", "infer", "infer_operator", "unbound"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import ceil
+from typing import Any
 
 from peakmem.dtypes import FLOAT32, INT32, INT64
 from peakmem.ir.dims import Dim, Symbol
@@ -17,7 +18,7 @@ def shape_of(call: Call) -> Specs:
 
 
 @rule("Size")
-def size_of(call: Call) -> Specs:
+def size_of(_: Call) -> Specs:
     return [((), INT64)]
 
 
@@ -40,18 +41,18 @@ def range_(call: Call) -> Specs:
     return [((range_length(start[0], limit[0], delta[0], single=call.dtype() is FLOAT32),), call.dtype())]
 
 
-def range_length(first: Dim | float, last: Dim | float, step: Dim | float, *, single: bool) -> Dim:
+def range_length(first: Any, last: Any, step: Any, *, single: bool) -> Dim:
     """max(0, ceil((last - first) / step)), the difference rounded to 32 bits when `single`."""
-    if isinstance(step, Symbol):
+    if isinstance(step, Symbol) or step == 0:
         raise Unresolved("the step of the range is not known")
-    if step == 0:
-        raise Unresolved("the step of the range is 0")
     if isinstance(first, Symbol) or isinstance(last, Symbol):
-        span = last - first  # type: ignore[operator]
-        return span if step == 1 else ceil_div(span, int(step))
+        open_span: Dim = last - first
+        return open_span if step == 1 else ceil_div(open_span, int(step))
     if isinstance(first, int) and isinstance(last, int) and isinstance(step, int):
         return max(0, -((first - last) // step))
-    return max(0, ceil((float32(last - first) if single else last - first) / step))
+    span = float32(last - first) if single else last - first
+    count: int = ceil(span / step)
+    return max(0, count)
 
 
 @rule("EyeLike")

@@ -14,7 +14,7 @@ from peakmem.ir.shapes.windows import pool_shape, slide
 
 SAME_AS_INPUT = (
     "BiasAdd", "BiasGelu", "BiasSoftmax", "BranchwiseRMSNorm", "FastGelu", "Gelu", "GroupNorm",
-    "Inverse", "MoE", "NGramRepeatBlock", "QMoE", "QuickGelu", "ScaledSiLU", "Trilu",
+    "Inverse", "MoE", "QMoE", "QuickGelu", "ScaledSiLU", "Trilu",
 )  # fmt: skip
 
 
@@ -36,6 +36,11 @@ def skip_layer_norm(call: Call) -> Specs:
     shape, dtype = call.shape(), call.dtype()
     statistics: Shape = (*shape[:-1], 1)
     return [(shape, dtype), (statistics, FLOAT32), (statistics, FLOAT32), (shape, dtype)]
+
+
+@rule("com.microsoft:NGramRepeatBlock")
+def repeat_block(call: Call) -> Specs:
+    return [(call.shape(1), call.dtype(1))]
 
 
 @rule("com.microsoft:BiasDropout")
@@ -65,7 +70,7 @@ def embedding(call: Call) -> Specs:
 
 
 @rule("com.microsoft:IsAllFinite")
-def all_finite(call: Call) -> Specs:
+def all_finite(_: Call) -> Specs:
     return [((), BOOL)]
 
 

@@ -74,16 +74,23 @@ def _text(dims: tuple[Dim, ...]) -> str:
 @rule("Flatten")
 def flatten(call: Call) -> Specs:
     image = call.shape()
-    axis = call.axis(call.attr("axis", 1), len(image) + 1) if call.attr("axis", 1) >= 0 else None
-    if axis is None:
-        axis = call.axis(call.attr("axis"), len(image)) if image else 0
+    axis = call.attr("axis", 1)
+    axis = axis + len(image) if axis < 0 else axis
+    if not 0 <= axis <= len(image):
+        raise call.error(f"axis {axis} is outside a shape of rank {len(image)}")
     return [((product(image[:axis]), product(image[axis:])), call.dtype())]
 
 
 @rule("Squeeze")
 def squeeze(call: Call) -> Specs:
     image = call.shape()
-    axes = call.ints("axes", 1)
+    try:
+        axes = call.ints("axes", 1)
+    except Unresolved:
+        count = call.length(1)
+        if not count:
+            raise
+        return [(call.unknown_shape(len(image) - count), call.dtype())]
     if not axes:
         if any(isinstance(dim, Symbol) for dim in image):
             raise Unresolved("which dimensions are 1 is not known")
@@ -98,7 +105,13 @@ def squeeze(call: Call) -> Specs:
 @rule("Unsqueeze", "com.microsoft:ExpandDims")
 def unsqueeze(call: Call) -> Specs:
     image = list(call.shape())
-    axes = call.ints("axes", 1)
+    try:
+        axes = call.ints("axes", 1)
+    except Unresolved:
+        count = call.length(1)
+        if count is None:
+            raise
+        return [(call.unknown_shape(len(image) + count), call.dtype())]
     if axes is None:
         raise call.error("axes are missing")
     rank = len(image) + len(axes)
@@ -162,7 +175,7 @@ def split(call: Call) -> Specs:
         sizes = (*([part] * (count - 1)), image[axis] - part * (count - 1) if count > 1 else image[axis])
         if isinstance(image[axis], Symbol) and call.attr("num_outputs") is None:
             sizes = (image[axis] // count,) * count
-    elif not any(isinstance(dim, Symbol) for dim in (*sizes, image[axis])) and sum(sizes) != image[axis]:  # type: ignore[arg-type]
+    elif not any(isinstance(dim, Symbol) for dim in (*sizes, image[axis])) and sum(sizes) != image[axis]:
         raise call.error(f"parts of {_text(sizes)} do not add up to {image[axis]}")
     if len(sizes) < count:
         raise call.error(f"{len(sizes)} parts for {count} outputs")
@@ -176,7 +189,9 @@ def slice_(call: Call) -> Specs:
         starts, ends = call.attr("starts", ()), call.attr("ends", ())
         axes, steps = call.attr("axes"), None
     else:
-        axes = call.known(3) if call.has(3) else None
+        axes = call.value(3)
+        if axes is None and call.has(3):
+            return [(call.open_axes(image), call.dtype())]
         steps = call.value(4) if call.has(4) else ()
         starts, ends = call.value(1), call.value(2)
         count = call.length(1) if axes is None else len(axes)
@@ -186,10 +201,7 @@ def slice_(call: Call) -> Specs:
         axes = range(count) if axes is None else axes
         if starts is None or ends is None or steps is None:
             # Without its bounds a slice still has the rank of its input.
-            dims = list(image)
-            for axis in axes:
-                dims[call.axis(axis, len(image))] = call.unknown_dim(call.axis(axis, len(image)))
-            return [(tuple(dims), call.dtype())]
+            return [(call.open_axes(image, axes), call.dtype())]
     axes = range(len(starts)) if axes is None else axes
     dims = list(image)
     for start, end, axis, step in zip(starts, ends, axes, steps or (1,) * len(starts), strict=True):
@@ -216,6 +228,7 @@ def slice_size(size: Dim, start: Dim, end: Dim, step: int) -> Dim:
     if isinstance(size, int) and isinstance(start, int) and isinstance(end, int):
         return len(slice_bounds(size, start, end, step))
     far = isinstance(end, int) and end >= 2**31 - 1
+    back = isinstance(end, int) and end <= -(2**31)
     if step == 1 and start == 0:
         if far:
             return size
@@ -225,7 +238,7 @@ def slice_size(size: Dim, start: Dim, end: Dim, step: int) -> Dim:
             return size + end
     if step == 1 and far and isinstance(start, int):
         return size - start if start > 0 else Symbol(f"min({size},{-start})")
-    if step == -1 and far is False and start == -1 and isinstance(end, int) and end <= -(2**31):
+    if step == -1 and start == -1 and back:
         return size
     return Symbol(f"{size}[{start}:{'' if far else end}:{step}]")
 
@@ -251,16 +264,14 @@ def tile(call: Call) -> Specs:
 
 @rule("Pad", "com.microsoft:Pad")
 def pad(call: Call) -> Specs:
-    dims = list(call.shape())
+    image = call.shape()
     pads = call.attr("pads", call.attr("paddings"))
     if pads is None:
         pads = call.value(1)
-    axes = call.known(3) if call.has(3) else tuple(range(len(dims)))
-    axes = [call.axis(axis, len(dims)) for axis in axes]
-    if pads is None:
-        for axis in axes:
-            dims[axis] = call.unknown_dim(axis)
-        return [(tuple(dims), call.dtype())]
+    given = call.value(3) if call.has(3) else range(len(image))
+    if pads is None or given is None:
+        return [(call.open_axes(image, given), call.dtype())]
+    dims, axes = list(image), [call.axis(axis, len(image)) for axis in given]
     if len(pads) != 2 * len(axes):
         raise call.error(f"pads has {len(pads)} entries, not {2 * len(axes)}")
     for i, axis in enumerate(axes):

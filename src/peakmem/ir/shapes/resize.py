@@ -35,15 +35,13 @@ def resize(call: Call) -> Specs:
     if not _given(call, 3):
         return [(_by_scales(call, image, axes, 2), call.dtype())]
     sizes = call.value(3)
-    dims = list(image)
     if sizes is None:
-        for axis in axes:
-            dims[axis] = call.unknown_dim(axis)
-    else:
-        policy = call.attr("keep_aspect_ratio_policy", "stretch")
-        target = sizes if policy == "stretch" else _keep_ratio(policy, sizes, [image[axis] for axis in axes])
-        for axis, size in zip(axes, target, strict=True):
-            dims[axis] = size
+        return [(call.open_axes(image, axes), call.dtype())]
+    policy = call.attr("keep_aspect_ratio_policy", "stretch")
+    target = sizes if policy == "stretch" else _keep_ratio(policy, sizes, [image[axis] for axis in axes])
+    dims = list(image)
+    for axis, size in zip(axes, target, strict=True):
+        dims[axis] = size
     return [(tuple(dims), call.dtype())]
 
 
@@ -67,12 +65,10 @@ def _by_scales(call: Call, image: Shape, axes: Sequence[int], position: int) -> 
     if not _given(call, position):
         raise Unresolved("neither scales nor sizes are given")
     scales = call.value(position)
-    dims = list(image)
     if scales is None:
         # The scales come from the graph: the sizes are open, the rank is not.
-        for axis in axes:
-            dims[axis] = call.unknown_dim(axis)
-        return tuple(dims)
+        return call.open_axes(image, axes)
+    dims = list(image)
     for axis, scale in zip(axes, scales, strict=True):
         dims[axis] = scaled(dims[axis], scale)
     return tuple(dims)

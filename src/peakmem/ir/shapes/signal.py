@@ -24,12 +24,11 @@ def mel_weight_matrix(call: Call) -> Specs:
 @rule("DFT")
 def fourier(call: Call) -> Specs:
     dims = list(call.shape())
-    if call.opset < 20:
-        axis = call.attr("axis", 1)
-    else:
-        axis = call.known(2)[0] if call.has(2) else -2
-    axis = call.axis(axis, len(dims))
     one_sided, inverse = bool(call.attr("onesided", 0)), bool(call.attr("inverse", 0))
+    late = call.value(2) if call.has(2) else (-2,)
+    if call.opset >= 20 and late is None:
+        return [((*call.unknown_shape(len(dims))[:-1], 1 if one_sided and inverse else 2), call.dtype())]
+    axis = call.axis(call.attr("axis", 1) if call.opset < 20 or late is None else late[0], len(dims))
     length: Dim = dims[axis]
     if call.has(1):
         value = call.value(1)

@@ -48,10 +48,10 @@ def hashed(call: Call) -> Specs:
 
 
 @rule("SequenceLength")
-def sequence_length(call: Call) -> Specs:
+def sequence_length(_: Call) -> Specs:
     return [((), INT64)]
 
 
 @rule("OptionalHasElement")
-def has_element(call: Call) -> Specs:
+def has_element(_: Call) -> Specs:
     return [((), BOOL)]
