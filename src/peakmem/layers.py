@@ -116,7 +116,7 @@ def _kernel(operator: Operator, weight: Tensor | None, depthwise: bool) -> str:
     """The weight as papers write it: 3x3x3x32 for a convolution, 3x3x32 depthwise, 1024x1000 linear."""
     size = operator.attributes.get("kernel_shape")
     if weight is None or weight.shape is None:
-        return "x".join(str(dim) for dim in size) if size else ""
+        return "x".join(str(dim) for dim in size) if isinstance(size, tuple) else ""
     shape: Shape = weight.shape
     if kinds.key(operator) in kinds.CONVOLUTIONS and len(shape) > 2:
         window = shape[2:]
@@ -129,7 +129,7 @@ def _kernel(operator: Operator, weight: Tensor | None, depthwise: bool) -> str:
 
 def _stride(operator: Operator) -> str:
     strides = operator.attributes.get("strides")
-    if not strides:
+    if not strides or not isinstance(strides, tuple):
         return ""
     return str(strides[0]) if len(set(strides)) == 1 else "x".join(str(stride) for stride in strides)
 

@@ -208,7 +208,7 @@ def _role(
     floating = stored.dtype is not None and stored.dtype.kind == "float"
     if position in kinds.WEIGHTS.get(name, ()) and (quantised or floating):
         return "weight" if count > 1 else "other"
-    if not floating or count <= 1 or not stored.parameter:
+    if not floating or count <= 1 or not stored.parameter or name in kinds.SETTINGS:
         return "other"
     if operator.op_type in ("Add", "Sub", "Mul", "Div") and not operator.domain:
         return _arithmetic_role(operator, read, producers, table)
@@ -222,10 +222,12 @@ def _arithmetic_role(
     longest = max((dim for dim in read.shape or () if isinstance(dim, int)), default=1)
     if longest != read.count:
         return "weight"  # a table over more than one axis, such as position embeddings
-    if operator.op_type in ("Mul", "Div"):
-        return "norm"
     others = [name for name in operator.inputs if name in producers and name != read.name]
     made_by = producers[others[0]] if others else None
+    if made_by is not None and made_by.op_type == "DynamicQuantizeLinear":
+        return "quantisation"  # the weight's scales, multiplied with the activation's
+    if operator.op_type in ("Mul", "Div"):
+        return "norm"
     if made_by is not None and made_by.op_type == "Mul":
         scale = [table[name] for name in made_by.inputs if name in table and table[name].role == "constant"]
         if scale and (scale[0].count or 0) > 1:

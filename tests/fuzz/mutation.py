@@ -21,6 +21,8 @@ from onnx import TensorProto, helper
 
 LONGEST_SECONDS = 5.0
 MOST_NEW_BYTES = 200 << 20
+LARGEST_FILE = 1 << 20
+# bytes; what is larger is not made larger still
 
 SMALL = (-2, -1, 0, 1, 2, 3, 4, 5, 8, 17, 64)
 HOSTILE = (
@@ -304,7 +306,7 @@ def _repeat(model: Any, rng: random.Random) -> str:
     node = _pick(owner.node, rng)
     if node is None:
         return ""
-    times = rng.choice((1, 2, 40))
+    times = rng.choice((1, 2, 40)) if node.ByteSize() < LARGEST_FILE // 8 else 1
     for turn in range(times):
         copy = owner.node.add()
         copy.CopyFrom(node)
@@ -360,7 +362,7 @@ def _external(model: Any, rng: random.Random) -> str:
 
 def _bury(model: Any, rng: random.Random) -> str:
     """Put the whole graph into the body of an If, Loop or Scan, several times over."""
-    depth = rng.choice((1, 2, 12))
+    depth = rng.choice((1, 2, 12)) if model.ByteSize() < LARGEST_FILE // 8 else 1
     # protobuf itself refuses to nest deeper than 100 messages, three a body
     for turn in range(depth):
         inner = onnx.GraphProto()
@@ -401,7 +403,10 @@ MODEL_MUTATIONS: tuple[Callable[[Any, random.Random], str], ...] = (
 
 def _damage_model(data: bytes, rng: random.Random) -> tuple[bytes, str]:
     model = onnx.ModelProto.FromString(data)
-    done = [rng.choice(MODEL_MUTATIONS)(model, rng) for _ in range(rng.choice((1, 1, 2, 2, 3, 5)))]
+    done: list[str] = []
+    for _ in range(rng.choice((1, 1, 2, 2, 3, 5))):
+        if model.ByteSize() < LARGEST_FILE:
+            done.append(rng.choice(MODEL_MUTATIONS)(model, rng))
     return model.SerializeToString(), "; ".join(what for what in done if what)
 
 

@@ -53,15 +53,19 @@ _STRUCT_CODES = {
     "uint16": "H", "uint8": "B", "bool": "?", "float32": "f", "float64": "d", "float16": "e",
 }  # fmt: skip
 _INTEGER = frozenset(
-    ("axis", "batch_dims", "blocksize", "ceil_mode", "group", "hidden_size", "keepdims", "num_outputs", "num_scan_inputs")
-)
+    ("K", "N", "axis", "batch_dims", "blocksize", "ceil_mode", "group", "hidden_size", "keepdims", "num_outputs",
+     "num_scan_inputs")
+)  # fmt: skip
 _INTEGERS = frozenset(
     ("axes", "dilations", "kernel_shape", "output_padding", "pads", "perm", "scan_input_axes", "scan_output_axes",
      "split", "strides")
 )  # fmt: skip
-# attributes that mean the same wherever ONNX's own operators have them
+# attributes that are of one kind wherever the operators of ONNX and ONNX Runtime have them
+LOCATED: Mapping[int, str] = {5: "tensor", 6: "graph", 22: "sparse"}
+# fields of AttributeProto that are stepped over
 _DTYPE_ATTRIBUTES = ("to", "dtype", "output_dtype")
 _ONNX_DOMAINS = ("", "ai.onnx")
+_KNOWN_DOMAINS = ("", "com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc")
 
 
 class Source(Protocol):
@@ -148,8 +152,10 @@ class _Reader:
         self.file = file
         self.opsets: dict[str, int] = {}
         self.functions: dict[tuple[str, str, str], _Function] = {}
-        self.storages: dict[tuple[str, int, int], str] = {}
-        self.external_sizes: dict[str, int] = {}
+        self.storages: dict[tuple[Path, int, int], str] = {}
+        # of the graph that is being read: the constant that came first on these external bytes
+        self.external: dict[str, tuple[Path, int]] = {}
+        # file and size by location
         self.missing_data = 0
         self.operator_count = 0
         self.expansion = 0
@@ -187,7 +193,7 @@ class _Reader:
             )
         for start, end in functions:
             self._function(start, end)
-        graph = self.graph(file, *graph_at, name="", depth=0)
+        graph = self.graph(file, *graph_at, name="", depth=0, given={})
         if not graph.operators and not graph.inputs and not graph.outputs:
             raise FormatError("this is not an ONNX model: its graph is empty", expected="an ONNX protobuf file")
         for given in graph.inputs:
@@ -236,15 +242,21 @@ class _Reader:
 
     # -- graphs --------------------------------------------------------------------------
 
-    def graph(self, source: Source, start: int, end: int, *, name: str, depth: int) -> Graph:
-        """A GraphProto; `name` is the attribute it belongs to, empty for the main graph."""
+    def graph(
+        self, source: Source, start: int, end: int, *, name: str, depth: int, given: Mapping[str, Any]
+    ) -> Graph:
+        """A GraphProto; `name` is the attribute it belongs to, empty for the main graph.
+
+        `given` holds the attributes of the function whose body this is part of.
+        """
         if depth > DEEPEST:
             raise FormatError(f"subgraphs are nested deeper than {DEEPEST}")
         title = name
+        outer_storages, self.storages = self.storages, {}
         nodes: list[tuple[Source, int, int]] = []
         declared: dict[str, Tensor] = {}
         constants: dict[str, Tensor] = {}
-        inputs: list[str] = []
+        inputs: dict[str, None] = {}
         outputs: list[str] = []
         for number, kind, value, stop in source.fields(start, end):
             if kind != BYTES:
@@ -262,21 +274,25 @@ class _Reader:
                 if number == 13:
                     declared.setdefault(tensor.name, tensor)
                     continue
-                (inputs if number == 11 else outputs).append(tensor.name)
+                if number == 12:
+                    outputs.append(tensor.name)
+                elif not tensor.name:
+                    raise GraphError("a graph input has no name")
+                elif tensor.name in inputs:
+                    raise GraphError(f"two graph inputs are called {tensor.name!r}")
+                else:
+                    inputs[tensor.name] = None
                 if number == 11 or tensor.name not in inputs:
                     declared[tensor.name] = tensor
             elif number == 2 and not name:
                 title = text(source.read(value, stop), 0, stop - value)
-        inputs = [given for given in inputs if given not in constants]
-        if len(set(inputs)) < len(inputs):
-            raise GraphError("two graph inputs have the same name")
+        open_inputs = tuple(word for word in inputs if word not in constants)
         operators: list[Operator] = []
         taken: dict[str, int] = {}
         for where, first, last in nodes:
-            self._node(where, first, last, operators, constants, taken, "", {}, depth)
-        tensors: dict[str, Tensor] = {}
-        for given in inputs:
-            tensors[given] = declared[given]
+            self._node(where, first, last, operators, constants, taken, "", given, depth)
+        self.storages = outer_storages
+        tensors: dict[str, Tensor] = {word: declared[word] for word in open_inputs}
         tensors.update(constants)
         for operator in operators:
             for output in operator.outputs:
@@ -284,7 +300,7 @@ class _Reader:
                     said = declared.get(output)
                     tensors[output] = Tensor(output) if said is None else said
         return Graph(
-            title, tensors, schedule_order(operators), tuple(inputs), tuple(outputs), opsets=self.opsets
+            title, tensors, schedule_order(operators), open_inputs, tuple(outputs), opsets=self.opsets
         )  # fmt: skip
 
     # -- nodes ---------------------------------------------------------------------------
@@ -302,21 +318,22 @@ class _Reader:
         outputs: list[str] = []
         op_type = domain = name = overload = scope = ""
         attributes: dict[str, Any] = {}
-        graphs: list[tuple[str, Source, int, int]] = []
-        tensors: list[tuple[str, Source, int, int, bool]] = []
+        located: dict[str, _Located] = {}
+        sized: dict[str, Tensor] = {}
         for number, kind, value, stop in source.fields(start, end):
             if kind != BYTES:
                 continue
             if number == 5:
-                key, content, located = self._attribute(source, value, stop, depth, given)
-                if located is not None:
-                    form, first, last = located
-                    if form == "graph":
-                        graphs.append((key, source, first, last))
-                    else:
-                        tensors.append((key, source, first, last, form == "sparse"))
+                key, content = self._attribute(source, value, stop, given)
+                if isinstance(content, _Located):
+                    located[key] = content
+                elif isinstance(content, Tensor):
+                    sized[key] = content
                 elif content is not None:
                     attributes[key] = content
+                    if isinstance(content, tuple) and len(content) > KEEP_INTEGERS and not isinstance(content[0], str):
+                        dtype = dtypes.FLOAT32 if isinstance(content[0], float) else dtypes.INT64
+                        sized[key] = Tensor("", (len(content),), dtype, "constant")
                 continue
             if number > 9:
                 continue
@@ -339,32 +356,34 @@ class _Reader:
         if not op_type:
             raise FormatError(f"node {name or len(operators)!r} has no operator type")
         if rename is not None:
+            self._spend(prefix, (*inputs, *outputs), attributes, end - start)
             inputs = [_renamed(word, rename, prefix) for word in inputs]
             outputs = [_renamed(word, rename, prefix) for word in outputs]
         scope = scope or _scope_of_name(name)
-        name = prefix + (name or f"{op_type}_{len(operators)}")
-        count = taken.get(name, 0)
-        taken[name] = count + 1
-        if count:
-            name = f"{name}#{count}"
+        name = _unique(prefix + (name or f"{op_type}_{len(operators)}"), taken)
         function = self.functions.get((domain, op_type, overload))
         if function is not None:
+            attributes.update(located)
             self._inline(function, name, inputs, outputs, attributes, operators, constants, taken, depth)
             return
         if op_type == "Constant" and not domain and len(outputs) == 1:
-            constant = self._constant_node(outputs[0], attributes, tensors)
+            constant = self._constant_node(outputs[0], attributes, {**located, **sized})
             if constant is not None:
                 _add_constant(constants, constant)
                 return
-        for key, where, first, last, sparse in tensors:
-            if op_type == "ConstantOfShape" and key == "value":
-                content = self.constant(where, first, last, key)
-                attributes["value"] = content.values or (0,)
-                attributes["value_dtype"] = content.dtype.name if content.dtype else "float32"
-                continue
-            held = f"{name}.{key}"
-            read = self.sparse if sparse else self.constant
-            _add_constant(constants, replace(read(where, first, last, held), name=held))
+        bodies: list[Graph] = []
+        for key, place in located.items():
+            if place.form == "graph":
+                body = self.graph(place.source, place.start, place.end, name=key, depth=depth + 1, given=given)
+                bodies.append(body if rename is None else _rename_captured(body, rename, prefix))
+            elif op_type == "ConstantOfShape" and key == "value" and place.form == "tensor":
+                fill = self.constant(place.source, place.start, place.end, key)
+                attributes["value"] = fill.values or (0,)
+                attributes["value_dtype"] = fill.dtype.name if fill.dtype else "float32"
+            else:
+                sized[key] = self._located(place, f"{name}.{key}")
+        for key, constant in sized.items():
+            _add_constant(constants, replace(constant, name=f"{name}.{key}"))
         for key in _DTYPE_ATTRIBUTES:
             code = attributes.get(key)
             if isinstance(code, int) and not domain:
@@ -372,20 +391,13 @@ class _Reader:
                     del attributes[key]
                     continue
                 attributes[key] = _element_type(code, f"attribute {key!r} of node {name!r}").name
-        for key, content in list(attributes.items()):
-            if isinstance(content, tuple) and len(content) > KEEP_INTEGERS:
-                held = f"{name}.{key}"
-                dtype = dtypes.FLOAT32 if isinstance(content[0], float) else dtypes.INT64
-                if not isinstance(content[0], str):
-                    _add_constant(constants, Tensor(held, (len(content),), dtype, role="constant"))
-        bodies = tuple(self.graph(where, a, b, name=key, depth=depth + 1) for key, where, a, b in graphs)
-        if rename is not None and bodies:
-            bodies = tuple(_rename_captured(body, rename, prefix) for body in bodies)
+        if domain in _KNOWN_DOMAINS:
+            _check_kinds(name, attributes)
         self.operator_count += 1
         if self.operator_count > MOST_OPERATORS:
             raise FormatError(f"the model expands to more than {MOST_OPERATORS:,} operators")
         operators.append(
-            Operator(name, op_type, tuple(inputs), tuple(outputs), attributes, domain, scope, bodies)
+            Operator(name, op_type, tuple(inputs), tuple(outputs), attributes, domain, scope, tuple(bodies))
         )  # fmt: skip
 
     def _inline(
@@ -394,72 +406,83 @@ class _Reader:
     ) -> None:  # fmt: skip
         if depth > DEEPEST:
             raise FormatError(f"functions call each other deeper than {DEEPEST} levels", where=f"{self.path}: {name}")
-        rename = dict(zip(function.outputs, outputs, strict=False))
+        rename = {inner: outer for inner, outer in zip(function.outputs, outputs, strict=False) if outer}
         padded = inputs + [""] * (len(function.inputs) - len(inputs))
         rename.update(zip(function.inputs, padded, strict=False))
+        for inner, outer in zip(function.outputs, outputs, strict=False):
+            if outer and rename[inner] != outer:
+                # An input handed out as it came in.
+                operators.append(Operator(_unique(f"{name}/{inner}", taken), "Identity", (rename[inner],), (outer,)))
         given = {**function.attributes, **attributes}
         for source, start, end in function.nodes:
             self._node(
                 source, start, end, operators, constants, taken, f"{name}/", given, depth + 1, rename
             )  # fmt: skip
 
+    def _spend(self, prefix: str, names: tuple[str, ...], attributes: Mapping[str, Any], nbytes: int) -> None:
+        """Count what inlining a node costs, so that a small file cannot expand without end."""
+        lists = sum(len(content) for content in attributes.values() if isinstance(content, tuple | str))
+        self.expansion += 1 + len(names) * (1 + len(prefix) // 256) + lists // 64 + min(nbytes, SMALL_MESSAGE) // 4096
+        if self.expansion > MOST_EXPANSION:
+            raise FormatError("its functions call each other so often that the network is beyond any size")
+
     # -- attributes ----------------------------------------------------------------------
 
-    def _attribute(
-        self, source: Source, start: int, end: int, depth: int, given: Mapping[str, Any] | None = None
-    ) -> tuple[str, Any, tuple[str, int, int] | None]:
-        """(name, content, located): content of plain attributes; tensors and graphs are located."""
+    def _attribute(self, source: Source, start: int, end: int, given: Mapping[str, Any]) -> tuple[str, Any]:
+        """(name, content): tensors and graphs are located, lists and texts that are long become a Tensor."""
         name = reference = ""
         content: Any = None
         many: list[Any] = []
-        located: tuple[str, int, int] | None = None
-        code = 0
+        code = count = 0
+        dtype = dtypes.INT64
         for number, kind, value, stop in source.fields(start, end):
             if number == 1 and kind == BYTES:
                 name = text(source.read(value, stop), 0, stop - value)
             elif number == 3 and kind == VARINT:
                 content = signed(value)
-            elif number == 8:
-                if kind == VARINT:
-                    many.append(signed(value))
-                elif kind == BYTES:
-                    many += wire.packed_varints(source.read(value, stop), 0, stop - value)
+            elif number == 8 and kind in (VARINT, BYTES):
+                # Packed numbers are counted as one byte each until they are read.
+                count += 1 if kind == VARINT else stop - value
+                if count <= LONGEST_LIST:
+                    many += [signed(value)] if kind == VARINT else wire.packed_varints(source.read(value, stop))
+            elif number == 7 and kind in (FIXED32, BYTES):
+                dtype = dtypes.FLOAT32
+                count += (stop - value) // 4
+                if count <= LONGEST_LIST:
+                    data = source.read(value, stop)
+                    many += struct.unpack(f"<{len(data) // 4}f", data[: len(data) // 4 * 4])
             elif number == 2 and kind == FIXED32:
                 content = wire.float32(source.read(value, stop), 0)
-            elif number == 7:
-                data = source.read(value, stop)
-                many += struct.unpack(f"<{len(data) // 4}f", data[: len(data) // 4 * 4])
             elif number == 4 and kind == BYTES:
-                content = str(source.read(value, stop), "utf-8", "replace")
+                if stop - value > LONGEST_TEXT:
+                    content = Tensor("", (stop - value,), dtypes.UINT8, "constant")
+                else:
+                    content = str(source.read(value, stop), "utf-8", "replace")
             elif number == 9 and kind == BYTES:
                 many.append(str(source.read(value, stop), "utf-8", "replace"))
-            elif number == 5 and kind == BYTES:
-                located = ("tensor", value, stop)
-            elif number == 6 and kind == BYTES:
-                located = ("graph", value, stop)
-            elif number == 22 and kind == BYTES:
-                located = ("sparse", value, stop)
+            elif number in LOCATED and kind == BYTES:
+                content = _Located(LOCATED[number], source, value, stop)
             elif number == 20 and kind == VARINT:
                 code = value
             elif number == 21 and kind == BYTES:
                 reference = text(source.read(value, stop), 0, stop - value)
         if reference:
-            return name, (given or {}).get(reference), None
-        if located is not None:
-            return name, None, located
+            return name, given.get(reference)
+        if count > LONGEST_LIST:
+            return name, Tensor("", (count,), dtype, "constant")
         # AttributeProto.AttributeType: 1 FLOAT, 2 INT, 3 STRING, 6 FLOATS, 7 INTS, 8 STRINGS
         if many or code in (6, 7, 8):
-            return name, tuple(many), None
+            return name, tuple(many)
         if content is None and code in (1, 2, 3):
             content = {1: 0.0, 2: 0, 3: ""}[code]
-        return name, content, None
+        return name, content
 
     # -- constants -----------------------------------------------------------------------
 
     def constant(self, source: Source, start: int, end: int, name: str) -> Tensor:
         """A TensorProto as a constant: sized, its content read only when small."""
         proto = _tensor_fields(source, start, end)
-        name = proto.name or name
+        name = name or proto.name
         dtype = _element_type(proto.code, f"constant {name!r}")
         shape = _checked_dims(proto.dims, f"constant {name!r}")
         count = 1
@@ -497,7 +520,7 @@ class _Reader:
                 dims += (
                     [signed(value)]
                     if kind == VARINT
-                    else wire.packed_varints(source.read(value, stop), 0, stop - value)
+                    else wire.packed_varints(source.read(value, stop))
                 )
         if values is None:
             raise FormatError(f"sparse constant {name!r} has no values")
@@ -507,12 +530,21 @@ class _Reader:
         )
         return replace(values, shape=shape, values=None, storage="")
 
+    def _located(self, place: _Located, name: str) -> Tensor:
+        """The constant that an attribute holds, called `name`."""
+        read = self.sparse if place.form == "sparse" else self.constant
+        return read(place.source, place.start, place.end, name)
+
     def _constant_node(
-        self, output: str, attributes: dict[str, Any], tensors: list[tuple[str, Source, int, int, bool]]
+        self, output: str, attributes: Mapping[str, Any], held: Mapping[str, _Located | Tensor]
     ) -> Tensor | None:
-        for _, source, start, end, sparse in tensors:
-            read = self.sparse if sparse else self.constant
-            return replace(read(source, start, end, output), name=output, parameter=False)
+        for key, place in held.items():
+            if isinstance(place, _Located) and place.form != "graph":
+                return replace(self._located(place, output), parameter=False)
+            if isinstance(place, Tensor) and key not in attributes:
+                if key == "value_string":
+                    place = Tensor(output, (), dtypes.STRING, "constant")
+                return replace(place, name=output, parameter=False)
         for key, content in attributes.items():
             many = isinstance(content, tuple)
             values = content if many else (content,)
@@ -530,13 +562,9 @@ class _Reader:
         where = f"constant {name!r}"
         if not location:
             raise FormatError(f"{where} says its data is external, but not where")
-        folder = self.path.parent.resolve()
-        target = (folder / location).resolve()
-        if Path(location).is_absolute() or not target.is_relative_to(folder):
-            raise FormatError(
-                f"{where} points to external data outside the model's folder: {location!r}",
-                expected="a file beside the model",
-            )
+        if location not in self.external:
+            self.external[location] = self._beside(location, where)
+        target, size = self.external[location]
         try:
             offset = int(entries.get("offset", "0") or 0)
             length = int(entries.get("length", "-1") or -1)
@@ -544,21 +572,39 @@ class _Reader:
             raise FormatError(f"{where} has an external offset or length that is not a number") from None
         if length < 0:
             length = nbytes or 0
-        if location not in self.external_sizes:
-            if not target.is_file():
-                raise FormatError(f"the external data file {location!r} is missing", hint=f"put it into {folder}")
-            self.external_sizes[location] = target.stat().st_size
-        if offset < 0 or offset + length > self.external_sizes[location]:
+        if offset < 0 or offset + length > size:
             raise FormatError(
-                f"{where} needs bytes {offset} to {offset + length} of {location!r}, "
-                f"which has {self.external_sizes[location]}"
+                f"{where} needs bytes {offset} to {offset + length} of {location!r}, which has {size}"
             )
         if nbytes is not None and length != nbytes:
             raise FormatError(f"{where} has {length} external bytes, its shape needs {nbytes}")
         if length == 0:
             return ""
-        first = self.storages.setdefault((location, offset, length), name)
+        first = self.storages.setdefault((target, offset, length), name)
         return "" if first == name else first
+
+    def _beside(self, location: str, where: str) -> tuple[Path, int]:
+        """The file that an external location means, and its size.
+
+        It has to be in the model's folder. Where the model itself is a link, as in the cache of the
+        Hugging Face hub, the folder it leads to will do.
+        """
+        shown = location if len(location) <= 200 else f"{location[:200]}…"
+        try:
+            folders = (self.path.parent.resolve(), self.path.resolve().parent)
+            target = (folders[0] / location).resolve()
+            if Path(location).is_absolute() or not any(target.is_relative_to(folder) for folder in folders):
+                raise FormatError(
+                    f"{where} points to external data outside the model's folder: {shown!r}",
+                    expected="a file beside the model",
+                )
+            if not target.is_file():
+                raise FormatError(f"the external data file {shown!r} is missing", hint=f"put it into {folders[0]}")
+            return target, target.stat().st_size
+        except (OSError, ValueError, RuntimeError) as fault:
+            # Too long, a NUL in it, or links in a circle.
+            reason = getattr(fault, "strerror", None) or str(fault)
+            raise FormatError(f"{where} cannot have its data at {shown!r} ({reason})") from fault
 
 
 def _opset(data: bytes) -> tuple[str, int]:
@@ -579,6 +625,28 @@ def _looks_like_onnx(file: WireFile) -> bool:
     except (FormatError, StopIteration):
         return False
     return number == 1 and kind == VARINT and 0 < value < 64
+
+
+def _unique(name: str, taken: dict[str, int]) -> str:
+    """`name`, or with a number behind it that no operator of the graph has yet."""
+    count = taken.get(name, 0)
+    taken[name] = count + 1
+    if not count:
+        return name
+    while f"{name}#{count}" in taken:
+        count += 1
+    taken[f"{name}#{count}"] = 1
+    return f"{name}#{count}"
+
+
+def _check_kinds(node: str, attributes: Mapping[str, Any]) -> None:
+    """Refuse an operator whose sizes are not whole numbers."""
+    for key, content in attributes.items():
+        if key in _INTEGERS:
+            if not isinstance(content, tuple) or not all(isinstance(item, int) for item in content):
+                raise FormatError(f"attribute {key!r} of node {node!r} is not a list of whole numbers")
+        elif key in _INTEGER and not isinstance(content, int):
+            raise FormatError(f"attribute {key!r} of node {node!r} is not a whole number")
 
 
 def _add_constant(constants: dict[str, Tensor], tensor: Tensor) -> None:
@@ -608,7 +676,7 @@ def _tensor_fields(source: Source, start: int, end: int) -> _Constant:
             if kind == VARINT:
                 proto.dims.append(signed(value))
             elif kind == BYTES:
-                proto.dims += wire.packed_varints(source.read(value, stop), 0, stop - value)
+                proto.dims += wire.packed_varints(source.read(value, stop))
             if len(proto.dims) > 1024:
                 raise FormatError("a constant has more than 1024 dimensions")
         elif number == 2 and kind == VARINT:
@@ -642,12 +710,14 @@ def _values(source: Source, proto: _Constant, dtype: DType, count: int) -> tuple
             continue
         data = source.read(value, stop)
         if number in (5, 7, 11):
-            values += wire.packed_varints(data, 0, len(data))
+            values += wire.packed_varints(data)
         elif number in (4, 10):
             width, letter = (4, "f") if number == 4 else (8, "d")
             values += struct.unpack(f"<{len(data) // width}{letter}", data[: len(data) // width * width])
     if dtype is dtypes.FLOAT16:
         # float16 travels as its bits in int32_data
+        if not all(isinstance(bits, int) for bits in values):
+            return None
         values = [struct.unpack("<e", struct.pack("<H", bits & 0xFFFF))[0] for bits in values]
     if dtype is dtypes.BOOL:
         values = [bool(value) for value in values]

@@ -97,10 +97,10 @@ def text(data: bytes, start: int, end: int) -> str:
         raise FormatError(f"the text at byte {start} is not UTF-8") from None
 
 
-def packed_varints(data: bytes, start: int, end: int) -> list[int]:
+def packed_varints(data: bytes) -> list[int]:
     """The signed integers of a packed field."""
     out = []
-    pos = start
+    pos, end = 0, len(data)
     while pos < end:
         value, pos = _varint(data, pos, end)
         out.append(signed(value))
@@ -135,7 +135,7 @@ class WireFile:
     def read(self, start: int, end: int) -> bytes:
         """The bytes from `start` to `end`; FormatError when the file is shorter."""
         offset = start - self._base
-        if 0 <= offset and end - self._base <= len(self._window):
+        if offset >= 0 and end - self._base <= len(self._window):
             return self._window[offset : offset + end - start]
         if end > self.size:
             raise FormatError(f"the file ends at byte {self.size}, {end - self.size} bytes too early")

@@ -112,6 +112,14 @@ VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dr
 QUANTIZE = frozenset({"QuantizeLinear", MICROSOFT + "QuantizeLinear"})
 DEQUANTIZE = frozenset({"DequantizeLinear", MICROSOFT + "DequantizeLinear"})
 
+SETTINGS = frozenset(
+    {
+        "Resize", "Upsample", "Pad", "Clip", "Range", "OneHot", "TopK", "NonMaxSuppression", "Slice", "Tile",
+        "Expand", "Reshape", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Where", "ConstantOfShape",
+    }
+)  # fmt: skip
+# operators whose constant inputs say how to work, or what to compare with; none of them is trained
+
 RANDOM = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
 )

@@ -41,7 +41,7 @@ def control(operator: Operator, given: list[Fact], inner: Inner) -> Result:
 
     try:
         bodies, facts = CONTROL[operator.op_type](operator, given, inner)
-    except (ValueError, IndexError, TypeError, KeyError) as fault:
+    except (ArithmeticError, IndexError, KeyError, TypeError, ValueError) as fault:
         raise Unresolved(f"its bodies or inputs are not what the operator takes ({fault})") from fault
     count = len(operator.outputs)
     return bodies, (facts + [NOTHING] * count)[:count]

@@ -169,19 +169,43 @@ def infer_operator(
 def _ruled(rule: Rule | None, call: Call, opsets: Mapping[str, int], fallback: Fallback | None) -> Specs:
     """What the rule says; where it cannot tell, or there is none, what the fallback says."""
     if rule is None:
-        reason = Unresolved("no shape rule for this operator")
-    else:
-        try:
-            return rule(call)
-        except Unresolved as fault:
-            reason = fault
-        except UNEXPECTED as fault:
-            # Attributes of the wrong kind, say: not understood, and so not judged.
-            reason = Unresolved(f"attributes or inputs do not fit the operator ({fault})")
-    specs = None if fallback is None else fallback(call, opsets)
+        specs = None if fallback is None else fallback(call, opsets)
+        if specs is None:
+            raise Unresolved("no shape rule for this operator")
+        return _opened(call, specs)
+    try:
+        return rule(call)
+    except Unresolved as fault:
+        reason = fault
+    except UNEXPECTED as fault:
+        # Attributes of the wrong kind, say: not understood, and so not judged.
+        reason = Unresolved(f"attributes or inputs do not fit the operator ({fault})")
+    if fallback is None or any(shape is None and call.has(position) for position, shape in enumerate(call.shapes)):
+        raise reason
+    try:
+        specs = fallback(call, opsets)
+    except Unresolved:
+        raise reason from None
     if specs is None:
         raise reason
-    return specs
+    return _opened(call, specs)
+
+
+def _opened(call: Call, specs: Specs) -> Specs:
+    """What a fallback says, its own names of open dimensions replaced by ours."""
+    known = {dim for shape in call.shapes for dim in shape or () if isinstance(dim, Symbol)}
+    return [
+        (
+            None
+            if shape is None
+            else tuple(
+                call.unknown_dim(axis, output) if isinstance(dim, Symbol) and dim not in known else dim
+                for axis, dim in enumerate(shape)
+            ),
+            dtype,
+        )
+        for output, (shape, dtype) in enumerate(specs)
+    ]
 
 
 def _check(call: Call, shape: Shape, dtype: DType | None) -> None:

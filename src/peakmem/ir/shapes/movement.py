@@ -220,14 +220,22 @@ def slice_bounds(size: int, start: int, end: int, step: int) -> range:
         return range(min(max(start, 0), size), min(max(end, 0), size), step)
     if size == 0:
         return range(0)
+    if far_end(end):
+        # To the end, which backwards is the beginning; so the runtimes read it.
+        end = -1
     return range(min(max(start, 0), size - 1), min(max(end, -1), size - 1), step)
+
+
+def far_end(end: Dim) -> bool:
+    """Whether `end` is one of the numbers that stand for the end of an axis."""
+    return isinstance(end, int) and end in (2**31 - 1, 2**63 - 1)
 
 
 def slice_size(size: Dim, start: Dim, end: Dim, step: int) -> Dim:
     """How many indices a slice takes; a symbol where it depends on one."""
     if isinstance(size, int) and isinstance(start, int) and isinstance(end, int):
         return len(slice_bounds(size, start, end, step))
-    far = isinstance(end, int) and end >= 2**31 - 1
+    far = far_end(end)
     back = isinstance(end, int) and end <= -(2**31)
     if step == 1 and start == 0:
         if far:

@@ -36,12 +36,13 @@ def make_node(op_type: str, arrays: Sequence[Any], outputs: int, domain: str, at
 
 def actual(
     op_type: str, arrays: Sequence[Any], *, outputs: int = 1, domain: str = "", version: int = 17,
-    types: Sequence[int] = (), static: bool = True, **attributes: Any,
+    types: Sequence[int] = (), static: bool = True, constants: Sequence[int] = (), **attributes: Any,
 ) -> list[Spec]:  # fmt: skip
     """Shapes and dtypes that onnxruntime gives; NoKernel, or its own error, when it cannot.
 
     `types` are the element types of the outputs, for an operator that does not infer them. With
-    `static` the model declares the shapes of its inputs, without it only their ranks.
+    `static` the model declares the shapes of its inputs, without it only their ranks. Inputs at
+    `constants` are stored in the model.
     """
     node = make_node(op_type, arrays, outputs, domain, attributes)
     inputs = [
@@ -50,14 +51,15 @@ def actual(
             helper.np_dtype_to_tensor_dtype(array.dtype),
             array.shape if static else [f"{name}_{i}" for i in range(array.ndim)],
         )
-        for name, array in zip(node.input, arrays, strict=True)
-        if name
+        for position, (name, array) in enumerate(zip(node.input, arrays, strict=True))
+        if name and position not in constants
     ]
+    stored = [onnx.numpy_helper.from_array(arrays[position], f"in{position}") for position in constants]
     results = [helper.make_empty_tensor_value_info(name) for name in node.output]
     if types:
         results = [helper.make_tensor_value_info(name, type_, None) for name, type_ in zip(node.output, types, strict=True)]
     imports = [helper.make_opsetid("", version), *([helper.make_opsetid(domain, DOMAIN_VERSIONS.get(domain, 1))] if domain else [])]
-    model = helper.make_model(helper.make_graph([node], "g", inputs, results), opset_imports=imports, ir_version=10)
+    model = helper.make_model(helper.make_graph([node], "g", inputs, results, stored), opset_imports=imports, ir_version=10)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
@@ -69,7 +71,7 @@ def actual(
         if "NOT_IMPLEMENTED" in str(fault) or "not a registered" in str(fault):
             raise NoKernel(str(fault)) from fault
         raise
-    feeds = {name: array for name, array in zip(node.input, arrays, strict=True) if name}
+    feeds = {item.name: arrays[list(node.input).index(item.name)] for item in inputs}
     try:
         found = session.run(None, feeds)
         return [(value.shape, "string" if value.dtype == object else value.dtype.name) for value in found]
