@@ -20,10 +20,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "fuzz"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import mutation  # type: ignore[import-not-found]  # noqa: E402
-import seeds as fuzz_seeds  # type: ignore[import-not-found]  # noqa: E402
+from tests.fuzz import mutation, seeds  # noqa: E402
 
 HANG_SECONDS = 30
 # a worker that says nothing for so long is ended
@@ -32,7 +31,7 @@ ADDRESS_SPACE = 12 << 30
 
 
 def all_seeds() -> dict[str, bytes]:
-    return {**fuzz_seeds.built(), **fuzz_seeds.light(fuzz_seeds.LIGHT + fuzz_seeds.LARGER)}
+    return {**seeds.built(), **seeds.light(seeds.LIGHT + seeds.LARGER)}
 
 
 def work(seed: int, first: int, last: int, keep: Path | None) -> None:
@@ -40,7 +39,7 @@ def work(seed: int, first: int, last: int, keep: Path | None) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     files = all_seeds()
     with tempfile.TemporaryDirectory() as folder:
-        fuzz_seeds.lay_out(Path(folder))
+        seeds.lay_out(Path(folder))
         path = Path(folder) / "mutant.onnx"
         for name, data in files.items():  # whatever is imported late is imported now
             path.write_bytes(data)

@@ -198,7 +198,7 @@ def _role(
     if position in kinds.STATISTICS.get(name, ()):
         return "statistic"
     if position in kinds.NORM_AFFINE.get(name, ()):
-        return "norm"
+        return "norm" if stored.parameter else "other"  # ones and zeros that an exporter wrote in
     if position in kinds.BIASES.get(name, ()):
         return "bias"
     count = read.count or 0
@@ -208,7 +208,7 @@ def _role(
     floating = stored.dtype is not None and stored.dtype.kind == "float"
     if position in kinds.WEIGHTS.get(name, ()) and (quantised or floating):
         return "weight" if count > 1 else "other"
-    if not floating or count <= 1 or not stored.parameter or name in kinds.SETTINGS:
+    if not floating or count <= 1 or not stored.parameter or (position > 0 and name in kinds.SETTINGS):
         return "other"
     if operator.op_type in ("Add", "Sub", "Mul", "Div") and not operator.domain:
         return _arithmetic_role(operator, read, producers, table)

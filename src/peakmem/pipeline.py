@@ -15,10 +15,10 @@ from pathlib import Path
 from peakmem._version import __version__
 from peakmem.conventions import CONVENTIONS, measure_all
 from peakmem.dtypes import DType, parse_dtype
-from peakmem.errors import UsageError
+from peakmem.errors import ShapeError, UsageError
 from peakmem.ir.dims import Shape, Symbol, format_shape
-from peakmem.ir.graph import Graph, Tensor
-from peakmem.ir.shapes.infer import bind, infer, unbound
+from peakmem.ir.graph import Graph, Tensor, Unknown
+from peakmem.ir.shapes.infer import LARGEST_TENSOR, bind, infer, unbound
 from peakmem.ir.validate import count_by_type
 from peakmem.layers import Layer, groups
 from peakmem.parameters import SIZE_DTYPES, Parameters, parameters
@@ -44,19 +44,24 @@ def load(source: str | Path | Graph) -> Graph:
     """
     if isinstance(source, Graph):
         return source
-    from peakmem import zoo
+    path = Path(source)
+    if not _is_there(path) and (not path.suffix or ":" in path.name):
+        from peakmem import zoo
 
-    text = str(source)
-    if text.partition(":")[0] in zoo.NETWORKS and not Path(text).exists():
-        name, options = zoo.parse_spec(text)
-        graph = zoo.build(name, batch=Symbol("batch"), **options)
-        return replace(graph, defaults={"batch": 1})
+        if path.name == str(source):
+            name, options = zoo.parse_spec(path.name)
+            return replace(zoo.build(name, batch=Symbol("batch"), **options), defaults={"batch": 1})
     from peakmem.frontends import read
 
-    path = Path(source)
-    if not path.exists() and not path.suffix and path.name == text:
-        zoo.parse_spec(text)  # raises with the names that come close
     return read(path)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether something is at `path`; true as well when that cannot be told, so that reading says why."""
+    try:
+        return path.exists()
+    except OSError:
+        return True
 
 
 def bound(
@@ -106,7 +111,12 @@ def bound(
                     changed = True
     from peakmem.frontends.onnx_rules import infer_with_onnx
 
-    inferred = infer(bind(graph, whole, values), dims=values, fallback=infer_with_onnx, trust_declared=not changed)
+    given = bind(graph, whole, values)
+    for name in given.inputs:
+        if (given.tensors[name].nbytes or 0) > LARGEST_TENSOR:
+            shown = format_shape(given.tensors[name].shape)
+            raise ShapeError(f"the shape {shown} is larger than any address space", where=f"input {name!r}")
+    inferred = infer(given, dims=values, fallback=infer_with_onnx, trust_declared=not changed)
     unread = sorted(set(dims or {}) - _symbols(graph) - {unknown.operator for unknown in inferred.unknowns})
     missing = [name for name in unread if not _names_output(graph, name)]
     if missing:
@@ -300,7 +310,12 @@ def _report(
 ) -> report.Estimate:  # fmt: skip
     timeline, running = study.timeline(assume), study.graph(assume)
     unsized = len(set(timeline.liveness.unsized))
-    incomplete = bool(unsized or any(tensor.nbytes is None for tensor in _constants(graph)))
+    unmeasured = [tensor.name for tensor in graph.tensors.values() if tensor.role == "constant" and tensor.nbytes is None]
+    unknowns = list(graph.unknowns)
+    if unmeasured:
+        reason = f"{len(unmeasured)} constants have no fixed width per element (strings), so their bytes are not known"
+        unknowns.append(Unknown(unmeasured[0], "constant", reason))
+    incomplete = bool(unsized or unmeasured)
     kind: report.Kind = "lower bound" if incomplete else "estimate"
     weights_bytes = study.parameters.nbytes() + side_bytes
     peak = _peak(study, assume, weights_bytes)
@@ -315,7 +330,7 @@ def _report(
             assumptions.append(f"{name} = {value}, the built-in network's default")
     return report.Estimate(
         model=report.ModelInfo(
-            name=given.name,
+            name=given.name if path is None else path.name,
             source=given.source,
             format="zoo" if path is None else "onnx",
             operators=len(given.operators),
@@ -349,15 +364,11 @@ def _report(
         assumptions=(*assumptions, *notes),
         unknowns=tuple(
             report.UnknownItem(unknown.operator, unknown.op_type, unknown.reason, unknown.hint)
-            for unknown in graph.unknowns
+            for unknown in unknowns
         ),
         budget=None if budget is None else _budget(budget, peak.total_bytes),
         peakmem=__version__,
     )  # fmt: skip
-
-
-def _constants(graph: Graph) -> list[Tensor]:
-    return [tensor for tensor in graph.tensors.values() if tensor.role == "constant"]
 
 
 def _bound_to(given: Graph, graph: Graph, symbol: str) -> int | None:

@@ -54,8 +54,8 @@ def test_which_dimension_is_the_batch_must_be_clear():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, r"no value for dimension batch, h of x: batchx3xhx8. Try: --batch 1 --dim h=VALUE"),
-        ({"batch": 2}, r"no value for dimension h of x: 2x3xhx8. Try: --dim h=VALUE"),
+        ({}, r"no value for dimension batch, h of x: batchx3xhx8. Try: --batch 1 --dim h=224"),
+        ({"batch": 2}, r"no value for dimension h of x: 2x3xhx8. Try: --dim h=224"),
         ({"batch": 0, "dims": {"h": 8}}, r"--batch is 0 \(expected 1 or more\)"),
         ({"batch": 1, "dims": {"h": -8}}, r"--dim h is -8"),
         ({"batch": 1, "dims": {"h": 2**50}}, r"at most 2\^40"),

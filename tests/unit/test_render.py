@@ -49,7 +49,7 @@ def test_unknowns_are_listed_with_what_settles_them():
     report = peakmem.estimate("squeezenet1_1")
     items = tuple(UnknownItem(f"op{i}", "NonZero", "is open", "--dim a=VALUE" if i else "") for i in range(30))
     shown = unknowns(replace(report, unknowns=items, kind="lower bound"))
-    assert shown.title == "Unknown (30 operators; sizes are lower bounds)"
+    assert shown.title == "Unknown (30 causes; sizes are lower bounds)"
     assert shown.lines[1] == "NonZero op1: is open; try --dim a=VALUE"
     assert shown.lines[20] == "and 10 more (all of them in --json)"
 

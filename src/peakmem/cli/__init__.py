@@ -14,6 +14,9 @@ import click
 
 from peakmem.errors import PeakmemError
 
+LONGEST_MESSAGE = 4000
+# characters of an error that are shown
+
 VERBS = {
     "estimate": ("peakmem.cli.estimate:command", "How much memory a network needs (the default verb)."),
     "schema": ("peakmem.cli.schema:command", "Print the JSON schema of a report."),
@@ -105,6 +108,9 @@ def main(arguments: list[str] | None = None) -> Any:
 
 
 def _fail(message: str, code: int) -> None:
-    line = " ".join(message.split())
+    """One printable line on standard error: names in a file may hold anything and be of any length."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in message[:LONGEST_MESSAGE]).split())
+    if len(message) > LONGEST_MESSAGE:
+        line += " …"
     print(f"peakmem: error: {line}", file=sys.stderr)
     sys.exit(code)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 
 from peakmem.errors import FormatError
 from peakmem.ir.graph import Graph
@@ -59,17 +60,22 @@ def read(path: Path) -> Graph:
         GraphError: the file describes a network that contradicts itself.
     """
     where = str(path)
-    if not path.exists():
-        raise FormatError("there is no such file", where=where, expected="a model file or a built-in network")
-    if path.is_dir():
-        raise FormatError("this is a folder", where=where, expected="a model file such as model.onnx")
-    if not path.is_file():
-        raise FormatError("this is not a regular file", where=where, expected="a model file such as model.onnx")
     try:
+        mode = path.stat().st_mode
+        if S_ISDIR(mode):
+            raise FormatError("this is a folder", where=where, expected="a model file such as model.onnx")
+        if not S_ISREG(mode):
+            # A pipe or a device may have no end; it is not even opened.
+            raise FormatError("this is not a regular file", where=where, expected="a model file such as model.onnx")
         with path.open("rb") as file:
             head = file.read(HEAD)
-    except OSError as fault:
-        raise FormatError(f"cannot be read ({fault.strerror})", where=where) from fault
+    except (FileNotFoundError, NotADirectoryError):
+        raise FormatError(
+            "there is no such file", where=where, expected="a model file or a built-in network"
+        ) from None
+    except (OSError, ValueError) as fault:
+        reason = getattr(fault, "strerror", None) or str(fault)
+        raise FormatError(f"cannot be read ({reason})", where=where) from fault
     for offset, magic, title, advice in _FOREIGN:
         if head[offset : offset + len(magic)] == magic:
             raise FormatError(f"this is {title}, which is not read yet", where=where, hint=advice)

@@ -20,7 +20,7 @@ from peakmem import dtypes
 from peakmem.dtypes import DType
 from peakmem.errors import FormatError, GraphError, PeakmemError
 from peakmem.frontends import wire
-from peakmem.frontends.wire import BYTES, FIXED32, VARINT, Field, WireFile, signed, text
+from peakmem.frontends.wire import BYTES, FIXED32, VARINT, Field, WireError, WireFile, signed, text
 from peakmem.ir.dims import Dim, Shape, Symbol
 from peakmem.ir.graph import Graph, Operator, Tensor, Unknown
 from peakmem.ir.validate import schedule_order, validate
@@ -33,7 +33,7 @@ SMALL_MESSAGE = 1 << 20
 DEEPEST = 48
 # nested subgraphs and functions
 MOST_OPERATORS = 2_000_000
-MOST_EXPANSION = 2_000_000
+MOST_EXPANSION = 1_000_000
 # what inlining functions may add: nodes, their names, and the bytes read again for them
 LONGEST_LIST = 1 << 20
 LONGEST_TEXT = 1 << 16
@@ -136,6 +136,8 @@ def read_onnx(path: Path) -> Graph:
     try:
         with WireFile(path) as file:
             return _Reader(path, file).model()
+    except WireError as fault:
+        raise FormatError(f"the ONNX file is truncated or damaged: {fault.what}", where=str(path)) from fault
     except PeakmemError as fault:
         if fault.where:
             raise
@@ -159,6 +161,8 @@ class _Reader:
         self.missing_data = 0
         self.operator_count = 0
         self.expansion = 0
+        self.calling: list[tuple[str, str, str]] = []
+        # functions that are being inlined, outermost first
         self.notes: list[str] = []
         self.unknowns: list[Unknown] = []
 
@@ -179,10 +183,10 @@ class _Reader:
                     self.opsets[domain] = version
                 elif number == 25 and kind == BYTES:
                     functions.append((value, end))
-        except FormatError as fault:
+        except WireError:
             if graph_at is None and not self.opsets and not _looks_like_onnx(file):
-                raise FormatError("this is not an ONNX model", expected="an ONNX protobuf file") from fault
-            raise FormatError(f"the ONNX file is truncated or damaged: {fault.what}") from fault
+                raise FormatError("this is not an ONNX model", expected="an ONNX protobuf file") from None
+            raise
         if graph_at is None:
             raise FormatError("this is not an ONNX model: it holds no graph", expected="an ONNX protobuf file")
         if not self.opsets:
@@ -204,6 +208,7 @@ class _Reader:
             self.notes.append(f"{self.missing_data} constants hold no data; they are sized by their shapes")
         graph = replace(
             graph,
+            tensors=_with_literal_parameters(graph.tensors),
             name=graph.name or self.path.stem,
             source=str(self.path),
             notes=(*graph.notes, *self.notes),
@@ -361,10 +366,16 @@ class _Reader:
             outputs = [_renamed(word, rename, prefix) for word in outputs]
         scope = scope or _scope_of_name(name)
         name = _unique(prefix + (name or f"{op_type}_{len(operators)}"), taken)
-        function = self.functions.get((domain, op_type, overload))
+        called = (domain, op_type, overload)
+        function = self.functions.get(called)
         if function is not None:
             attributes.update(located)
+            if called in self.calling or len(self.calling) >= DEEPEST:
+                chain = " → ".join([caller[1] for caller in (*self.calling[-3:], called)])
+                raise FormatError(f"functions call themselves, or each other too deep: {chain}")
+            self.calling.append(called)
             self._inline(function, name, inputs, outputs, attributes, operators, constants, taken, depth)
+            self.calling.pop()
             return
         if op_type == "Constant" and not domain and len(outputs) == 1:
             constant = self._constant_node(outputs[0], attributes, {**located, **sized})
@@ -404,8 +415,6 @@ class _Reader:
         self, function: _Function, name: str, inputs: list[str], outputs: list[str], attributes: dict[str, Any],
         operators: list[Operator], constants: dict[str, Tensor], taken: dict[str, int], depth: int,
     ) -> None:  # fmt: skip
-        if depth > DEEPEST:
-            raise FormatError(f"functions call each other deeper than {DEEPEST} levels", where=f"{self.path}: {name}")
         rename = {inner: outer for inner, outer in zip(function.outputs, outputs, strict=False) if outer}
         padded = inputs + [""] * (len(function.inputs) - len(inputs))
         rename.update(zip(function.inputs, padded, strict=False))
@@ -618,11 +627,25 @@ def _opset(data: bytes) -> tuple[str, int]:
     return "" if domain in _ONNX_DOMAINS else domain, version
 
 
+def _with_literal_parameters(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """`tensors`, with Constant nodes as parameters where the file stores none as initializers."""
+
+    def is_table(tensor: Tensor) -> bool:
+        floating = tensor.dtype is not None and tensor.dtype.kind == "float"
+        return tensor.role == "constant" and floating and (tensor.count or 0) > 1
+
+    if any(tensor.parameter and is_table(tensor) for tensor in tensors.values()):
+        return tensors
+    return {
+        name: replace(tensor, parameter=True) if is_table(tensor) else tensor for name, tensor in tensors.items()
+    }
+
+
 def _looks_like_onnx(file: WireFile) -> bool:
     """Whether the first field could be a ModelProto's ir_version."""
     try:
         number, kind, value, _ = next(file.fields(0, file.size))
-    except (FormatError, StopIteration):
+    except (WireError, StopIteration):
         return False
     return number == 1 and kind == VARINT and 0 < value < 64
 

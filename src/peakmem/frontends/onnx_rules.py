@@ -36,9 +36,22 @@ def infer_with_onnx(call: Call, opsets: Mapping[str, int]) -> list[Spec] | None:
         schema = defs.get_schema(operator.op_type, min(version, defs.onnx_opset_version()), operator.domain)
     except defs.SchemaError:
         return None
+    try:
+        types, data = _inputs(onnx, call)
+        imports = [onnx.helper.make_opsetid(domain, number) for domain, number in opsets.items()]
+        found = shape_inference.infer_node_outputs(schema, _node(onnx, operator), types, data, opset_imports=imports)
+        return [_spec(found.get(name)) for name in operator.outputs]
+    except Exception as fault:
+        # The C++ inference and the helpers raise several unrelated types; none of them may end the analysis.
+        reason = " ".join(str(fault).split()) or type(fault).__name__
+        raise Unresolved(f"ONNX's inference gives up: {reason[:160]}") from fault
+
+
+def _inputs(onnx: Any, call: Call) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Types and, where known, contents of the inputs by name."""
     types: dict[str, Any] = {}
     data: dict[str, Any] = {}
-    for position, name in enumerate(operator.inputs):
+    for position, name in enumerate(call.op.inputs):
         dtype = call.dtype(position)
         if not name or dtype is None:
             continue
@@ -47,13 +60,7 @@ def infer_with_onnx(call: Call, opsets: Mapping[str, int]) -> list[Spec] | None:
         if values is not None and not any(isinstance(value, Symbol) for value in values) and dtype.bits != 4:
             shape = [dim for dim in call.shapes[position] or () if isinstance(dim, int)]
             data[name] = onnx.helper.make_tensor(name, _CODES[dtype.name], shape, list(values))
-    imports = [onnx.helper.make_opsetid(domain, number) for domain, number in opsets.items()]
-    try:
-        found = shape_inference.infer_node_outputs(schema, _node(onnx, operator), types, data, opset_imports=imports)
-    except Exception as fault:
-        # The C++ inference raises several unrelated types; none of them may end the analysis.
-        raise Unresolved(f"ONNX's inference gives up: {str(fault).strip().splitlines()[0][:160]}") from fault
-    return [_spec(found.get(name)) for name in operator.outputs]
+    return types, data
 
 
 def _type_proto(onnx: Any, call: Call, position: int, code: int) -> Any:
@@ -63,13 +70,15 @@ def _type_proto(onnx: Any, call: Call, position: int, code: int) -> Any:
 
 
 def _node(onnx: Any, operator: Operator) -> Any:
-    attributes = {
-        key: _CODES[value] if key in ("to", "dtype", "output_dtype") and isinstance(value, str) else value
-        for key, value in operator.attributes.items()
-    }
-    return onnx.helper.make_node(
-        operator.op_type, operator.inputs, operator.outputs, operator.name, domain=operator.domain, **attributes
+    node = onnx.helper.make_node(
+        operator.op_type, operator.inputs, operator.outputs, operator.name, domain=operator.domain
     )
+    for key, value in operator.attributes.items():
+        if key in ("to", "dtype", "output_dtype") and isinstance(value, str):
+            value = _CODES[value]
+        if value != ():  # an empty list does not say what it is a list of
+            node.attribute.append(onnx.helper.make_attribute(key, value))
+    return node
 
 
 def _spec(found: Any) -> Spec:

@@ -115,10 +115,10 @@ DEQUANTIZE = frozenset({"DequantizeLinear", MICROSOFT + "DequantizeLinear"})
 SETTINGS = frozenset(
     {
         "Resize", "Upsample", "Pad", "Clip", "Range", "OneHot", "TopK", "NonMaxSuppression", "Slice", "Tile",
-        "Expand", "Reshape", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Where", "ConstantOfShape",
+        "Expand", "Reshape",
     }
 )  # fmt: skip
-# operators whose constant inputs say how to work, or what to compare with; none of them is trained
+# operators whose inputs after the first say how to work; none of these is trained
 
 RANDOM = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}

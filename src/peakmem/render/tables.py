@@ -95,7 +95,7 @@ def parts(report: Estimate, units: Units) -> Table:
         else "live at the peak"
     )
     rows = [
-        ("weights", format_bytes(peak.weights_bytes, units), f"{word}{peak.weights_bytes:,}", "all that the model stores"),
+        ("weights", format_bytes(peak.weights_bytes, units), f"{peak.weights_bytes:,}", "all that the model stores"),
         ("activations", format_bytes(peak.activation_bytes, units), f"{word}{peak.activation_bytes:,}", inside),
     ]
     if peak.workspace_known:
@@ -151,8 +151,9 @@ def alive(report: Estimate, view: View) -> Table:
 
 def assumptions_ladder(report: Estimate, units: Units) -> Table:
     """The live peak under every execution assumption."""
+    word = ">= " if report.kind == "lower bound" else ""
     rows = tuple(
-        (("* " if name == report.assume else "") + name, format_bytes(nbytes, units), f"{nbytes:,}")
+        (("* " if name == report.assume else "") + name, format_bytes(nbytes, units), f"{word}{nbytes:,}")
         for name, nbytes in report.peaks.items()
     )
     return Table("Live peak by execution assumption", ("assume", "size", "bytes"), rows, frozenset({"size", "bytes"}))
@@ -167,7 +168,8 @@ def parameters(report: Estimate, units: Units) -> Table:
         ("+ running statistics", f"{stored.with_statistics:,}", "", ""),
         ("as stored, all constants", "", format_bytes(stored.total_bytes, units), f"{stored.total_bytes:,}"),
     ]
-    for size in report.sizes:
+    floating = len({size.total_bytes for size in report.sizes}) > 1
+    for size in report.sizes if floating else ():
         side = f" + {size.side_bytes:,} of scales" if size.side_bytes else ""
         rows.append(
             (f"as {size.dtype}", "", format_bytes(size.total_bytes, units), f"{size.payload_bytes:,}{side}")
@@ -269,7 +271,8 @@ def unknowns(report: Estimate) -> Lines:
     if len(report.unknowns) > len(listed):
         many.append(f"and {len(report.unknowns) - len(listed)} more (all of them in --json)")
     many.append("workspace of the operators (im2col, packing, tiles): depends on the engine")
-    return Lines(f"Unknown ({len(report.unknowns)} operators; sizes are lower bounds)", tuple(many))
+    count = f"{len(report.unknowns)} {'cause' if len(report.unknowns) == 1 else 'causes'}"
+    return Lines(f"Unknown ({count}; sizes are lower bounds)", tuple(many))
 
 
 def records(table: Table) -> Sequence[tuple[str, ...]]:

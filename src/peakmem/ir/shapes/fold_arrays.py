@@ -277,9 +277,7 @@ def _named(text: str) -> Callable[..., Any]:
     """A symbol that remembers how it was made, for what the arithmetic of symbols lacks."""
 
     def compute(*values: Any) -> Any:
-        if not any(isinstance(value, Symbol) for value in values):
-            return None
-        return values[0] if len(set(values)) == 1 and len(values) > 1 else Symbol(text.format(*values))
+        return Symbol(text.format(*values)) if any(isinstance(value, Symbol) for value in values) else None
 
     return compute
 
@@ -299,7 +297,7 @@ def _smaller_or_larger(name: str) -> Callable[[Any, Any], Any]:
 
     def compute(a: Any, b: Any) -> Any:
         if isinstance(a, Symbol) or isinstance(b, Symbol):
-            return _named(name + "({},{})")(a, b)
+            return a if a == b else Symbol(f"{name}({a},{b})")
         return pick(a, b)
 
     return compute
@@ -397,6 +395,7 @@ SYMBOLIC: dict[str, Fold] = {
     "Floor": _with_symbols(_rounded("floor")),
     "Max": _with_symbols(_smaller_or_larger("max")),
     "Min": _with_symbols(_smaller_or_larger("min")),
+    "Mod": _with_symbols(_named("({}%{})")),
     "Mul": _with_symbols(lambda a, b: a * b),
     "Neg": _with_symbols(lambda a: -a),
     "ReduceProd": _reduce("prod"),

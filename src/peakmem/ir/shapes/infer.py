@@ -14,6 +14,7 @@ from peakmem.ir.graph import Graph, Operator, Tensor, Unknown
 from peakmem.ir.shapes.call import RULES, Call, Rule, Spec, Specs, Unresolved
 from peakmem.ir.shapes.control import CONTROL, Inner, Run, control
 from peakmem.ir.shapes.fold import fold
+from peakmem.ir.shapes.sequences import SEQUENCES
 
 Fallback: TypeAlias = Callable[[Call, Mapping[str, int]], list[Spec] | None]
 # (call, opsets) -> one spec per output, or None when it cannot tell either
@@ -35,6 +36,9 @@ class Fact:
     shape: Shape | None
     dtype: DType | None
     values: tuple[Any, ...] | None = None
+    # flat content, where it is small and follows from constants and shapes
+    elements: tuple[Fact, ...] | None = None
+    # of a sequence of tensors: what is known of each
 
 
 NOTHING = Fact(None, None)
@@ -124,12 +128,18 @@ def _refuse_unbound(graph: Graph) -> None:
             if all(graph.tensors[name].shape[:1] == (Symbol(dim),) for name in inputs)  # type: ignore[index]
         ]
         flags = ["--batch 1"] if batch else []
-        flags += [f"--dim {_quoted(dim)}=VALUE" for dim in missing if dim not in batch[:1]]
+        flags += [f"--dim {_quoted(dim)}={_example(graph, dim)}" for dim in missing if dim not in batch[:1]]
         shapes = "; ".join(
             f"{name}: {format_shape(graph.tensors[name].shape)}"
             for name in dict.fromkeys(name for names in missing.values() for name in names)
         )
         raise UnboundDimension(f"no value for dimension {', '.join(missing)} of {shapes}", hint=" ".join(flags))
+
+
+def _example(graph: Graph, dim: str) -> int:
+    """A usual size for a symbol: that of an image for an axis of a rank 4 input, else of a sequence."""
+    shapes = [graph.tensors[name].shape or () for name in graph.inputs]
+    return 224 if any(len(shape) == 4 and Symbol(dim) in shape[2:] for shape in shapes) else 128
 
 
 def _quoted(name: str) -> str:
@@ -146,6 +156,11 @@ def infer_operator(
         ShapeError: the inputs contradict each other.
     """
     domain = "" if operator.domain == "ai.onnx" else operator.domain
+    if not domain and operator.op_type in SEQUENCES:
+        try:
+            return [SEQUENCES[operator.op_type](operator, facts)]
+        except UNEXPECTED as fault:
+            raise Unresolved(f"attributes or inputs do not fit the operator ({fault})") from fault
     call = Call(
         operator,
         [fact.shape for fact in facts],
@@ -237,17 +252,21 @@ class _Walk:
         self.fallback = fallback
         self.trust_declared = trust_declared
         self.unknowns: list[Unknown] = []
+        self.followers = 0
+        # operators without a shape only because an input has none
         self.declared_used = 0
         self.disagreements: list[str] = []
 
     def notes(self) -> list[str]:
         notes = []
+        if self.followers:
+            notes.append(f"operators without a known size because they follow an unknown one: {self.followers}")
         if self.declared_used:
-            notes.append(f"shapes of {self.declared_used} tensors are taken from the file's own declarations")
+            notes.append(f"shapes taken from the file's own declarations: {self.declared_used}")
         if self.disagreements:
             shown = "; ".join(self.disagreements[:3])
             notes.append(
-                f"{len(self.disagreements)} declared shapes differ from the inferred ones, which were used: {shown}"
+                f"declared shapes that differ from the inferred ones, which were used: {len(self.disagreements)} ({shown})"
             )
         return notes
 
@@ -299,18 +318,19 @@ class _Walk:
             reason = str(fault)
             results = [NOTHING] * len(operator.outputs)
         settled = [self.settle(name, fact, graph) for name, fact in zip(operator.outputs, results, strict=True)]
-        self.record(operator, results, settled, reason)
+        follows = any(name and fact.shape is None for name, fact in zip(operator.inputs, given, strict=True))
+        self.record(operator, results, settled, reason, follows=follows)
         return bodies, settled
 
     def runner(self, outer: Mapping[str, Fact], opsets: Mapping[str, int]) -> Run:
         """How the bodies of one operator are inferred; a body run again replaces what was noted before."""
-        before: dict[str, tuple[int, int, int]] = {}
+        before: dict[str, tuple[int, int, int, int]] = {}
 
         def run(body: Graph, inputs: list[Fact]) -> tuple[Graph, list[Fact]]:
             if body.name in before:
-                unknowns, self.declared_used, disagreements = before[body.name]
+                unknowns, disagreements, self.declared_used, self.followers = before[body.name]
                 del self.unknowns[unknowns:], self.disagreements[disagreements:]
-            before[body.name] = len(self.unknowns), self.declared_used, len(self.disagreements)
+            before[body.name] = len(self.unknowns), len(self.disagreements), self.declared_used, self.followers
             return self.body(body, inputs, outer, opsets)
 
         return run
@@ -353,7 +373,7 @@ class _Walk:
             shape = self.agreed(name, shape, said)
         if dtype is None and declared is not None:
             dtype = declared.dtype
-        return fact if shape is fact.shape and dtype is fact.dtype else Fact(shape, dtype, fact.values)
+        return fact if shape is fact.shape and dtype is fact.dtype else replace(fact, shape=shape, dtype=dtype)
 
     def agreed(self, name: str, shape: Shape, said: Shape) -> Shape:
         """`shape` with its open dimensions taken from the declared one, where that says more."""
@@ -372,16 +392,24 @@ class _Walk:
     def bound(self, dim: Dim) -> Dim:
         return self.dims.get(dim.name, dim) if isinstance(dim, Symbol) else dim
 
-    def record(self, operator: Operator, results: list[Fact], facts: list[Fact], reason: str) -> None:
+    def record(
+        self, operator: Operator, results: list[Fact], facts: list[Fact], reason: str, *, follows: bool
+    ) -> None:
         """Note an output without a shape, or with a dimension that is first met here.
 
         `results` is what the rule said, `facts` what holds after declared shapes filled its gaps.
+        With `follows` an input has no shape either: the cause was noted before and is not repeated.
         """
         for name, result, fact in zip(operator.outputs, results, facts, strict=True):
             if not name:
                 continue
             if fact.shape is None:
-                self.unknowns.append(Unknown(operator.name, operator.op_type, reason or "its output has no shape"))
+                if result.elements is not None:
+                    reason = "a sequence of tensors has no size of its own"
+                if follows:
+                    self.followers += 1
+                else:
+                    self.unknowns.append(Unknown(operator.name, operator.op_type, reason or "its output has no shape"))
                 return
             if all(dim.__class__ is int for dim in fact.shape):
                 continue

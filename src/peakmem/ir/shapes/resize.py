@@ -16,8 +16,10 @@ def float32(value: float) -> float:
     return single
 
 
-def scaled(size: Dim, scale: float) -> Dim:
+def scaled(size: Dim, scale: float | Symbol) -> Dim:
     """floor(size * scale), the product rounded to a 32-bit float as ONNX and its engines do."""
+    if isinstance(scale, Symbol):
+        return Symbol(f"floor({size}*{scale})")
     if scale == int(scale):
         return size * int(scale)
     if isinstance(size, Symbol):

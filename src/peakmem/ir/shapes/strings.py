@@ -1,4 +1,4 @@
-"""Shape rules of operators on text, and of the few on sequences whose result is a tensor."""
+"""Shape rules of operators on text, and of the question whether an optional is there."""
 
 from __future__ import annotations
 
@@ -45,11 +45,6 @@ def tokenize(call: Call) -> Specs:
 @rule("com.microsoft:MurmurHash3")
 def hashed(call: Call) -> Specs:
     return [(call.shape(), UINT32 if call.attr("positive", 1) else INT32)]
-
-
-@rule("SequenceLength")
-def sequence_length(_: Call) -> Specs:
-    return [((), INT64)]
 
 
 @rule("OptionalHasElement")

@@ -32,9 +32,9 @@ def slide(
             raise call.error(f"a stride of {stride} is not positive")
         room = size + (pads[i] + pads[i + rank] - 1) - dilations[i] * (extent - 1)
         if ceil:
-            count = ceil_div(room, stride) + 1
-            if isinstance(count, int) and isinstance(size, int) and (count - 1) * stride >= size + pads[i]:
-                count -= 1
+            # No more windows than start before the padding at the end.
+            within = isinstance(extent, int) and pads[i + rank] + stride <= dilations[i] * (extent - 1) + 1
+            count = ceil_div(room, stride) + 1 if within else ceil_div(size + pads[i], stride)
         elif isinstance(room, int) and room < 0:
             if not pooling:
                 raise call.error(f"the kernel of {extent} does not fit the padded size of axis {i + 2}")
