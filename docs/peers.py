@@ -14,7 +14,8 @@ import io
 import re
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from peakmem.zoo import build
 from peakmem.zoo.export import export_onnx
 
 TORCHVISION = ("vgg16", "resnet50", "densenet161", "mobilenet_v2")
+PACKAGES = ("torch", "torchvision", "torchinfo", "torchsummary", "fvcore", "onnx-tool")
 EXPORTED = ("mobilenet_v1", "mobilenet_v2", "resnet50", "densenet161", "unet_256")
 
 
@@ -37,7 +39,7 @@ def said(ask: Callable[[], object]) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def table(columns: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> None:
+def table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
     print(f"| {' | '.join(columns)} |\n| --- |{' ---: |' * (len(columns) - 1)}")
     for row in rows:
         print(f"| {' | '.join(row)} |")
@@ -93,8 +95,8 @@ def torch_peak_bytes(name: str) -> int:
     return int(peak["Total"]) - stored
 
 
-def onnx_tool_figures(path: Path) -> tuple[int, int]:
-    """(the Memory column's total, the size that compress_memory returns), bytes."""
+def onnx_tool_figures(path: Path) -> str:
+    """The Memory column's total and the size that compress_memory returns, bytes."""
     import onnx_tool
 
     graph = onnx_tool.loadmodel(str(path), {"verbose": False}).graph
@@ -104,52 +106,49 @@ def onnx_tool_figures(path: Path) -> tuple[int, int]:
     with contextlib.redirect_stdout(text):
         graph.print_node_map()
     total = next(line for line in text.getvalue().splitlines() if line.startswith("Total"))
-    memory = int(re.findall(r"[\d,]{4,}", total)[1].replace(",", ""))
-    return memory, int(graph.get_compute_graph().compress_memory()[1])
+    memory = re.findall(r"[\d,]{4,}", total)[1]
+    return f"{memory} {int(graph.get_compute_graph().compress_memory()[1]):,}"
 
 
 def main() -> None:
+    """Print the tables."""
     warnings.simplefilter("ignore")
-    names = ("torch", "torchvision", "torchinfo", "torchsummary", "fvcore", "onnx-tool")
-    print(f"peakmem {peakmem.__version__}, " + ", ".join(f"{name} {said(lambda name=name: version(name))}" for name in names), end="\n\n")
+    versions = [f"{name} {said(partial(version, name))}" for name in PACKAGES]
+    print(", ".join((f"peakmem {peakmem.__version__}", *versions)), end="\n\n")
     reports = {name: peakmem.estimate(name) for name in {*TORCHVISION, *EXPORTED}}
 
     def same(convention: str, name: str) -> int:
         return reports[name].convention(convention).nbytes
 
+    rows = []
+    for name in TORCHVISION:
+        ours = (same("torchinfo", name), same("torchsummary", name) / 2**20, same("sum_outputs_conv_linear", name) // 4)
+        theirs = [said(partial(ask, name)) for ask in (torchinfo_bytes, torchsummary_mebibytes, fvcore_elements)]
+        rows.append((name, theirs[0], f"{ours[0]:,}", theirs[1], f"{ours[1]:.2f}", theirs[2], f"{ours[2]:,}"))
     table(
         ("network", "torchinfo, bytes", "peakmem torchinfo", "torchsummary, MiB", "peakmem torchsummary",
          "fvcore, elements", "peakmem sum_outputs_conv_linear / 4"),
-        (
-            (name, said(lambda: torchinfo_bytes(name)), f"{same('torchinfo', name):,}",
-             said(lambda: torchsummary_mebibytes(name)), f"{same('torchsummary', name) / 2**20:.2f}",
-             said(lambda: fvcore_elements(name)), f"{same('sum_outputs_conv_linear', name) // 4:,}")
-            for name in TORCHVISION
-        ),
+        rows,
     )  # fmt: skip
-    table(
-        ("network", "PyTorch's own peak, bytes", "peakmem live_inplace", "the same, inputs held"),
-        (
-            (name, said(lambda: torch_peak_bytes(name)), f"{same('live_inplace', name):,}",
-             f"{peakmem.estimate(name, assume='inplace', hold_inputs=True).peak_bytes:,}")
-            for name in TORCHVISION
-        ),
-    )  # fmt: skip
+    rows = []
+    for name in TORCHVISION:
+        held = peakmem.estimate(name, assume="inplace", hold_inputs=True).peak_bytes
+        rows.append((name, said(partial(torch_peak_bytes, name)), f"{same('live_inplace', name):,}", f"{held:,}"))
+    table(("network", "PyTorch's own peak, bytes", "peakmem live_inplace", "the same, inputs held"), rows)
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
-        rows = []
         for name in EXPORTED:
             path = export_onnx(build(name), Path(folder) / f"{name}.onnx")
-            figures = said(lambda: " ".join(map(str, onnx_tool_figures(path))))
+            figures = said(partial(onnx_tool_figures, path))
             memory, _, arena = figures.partition(" ") if figures[:1].isdigit() else (figures, "", "")
-            cells = [f"{int(cell):,}" if cell.isdigit() else cell for cell in (memory, arena)]
             live = same("live_naive", name)
-            over = f"{int(arena) / live - 1:+.1%}" if arena.isdigit() else ""
+            over = f"{int(arena.replace(',', '')) / live - 1:+.1%}" if arena else ""
             stored = reports[name].weights_bytes + same("sum_outputs", name)
-            rows.append((name, cells[0], f"{stored:,}", cells[1], f"{live:,}", over))
+            rows.append((name, memory, f"{stored:,}", arena, f"{live:,}", over))
     table(
         ("network", "onnx-tool Memory total", "peakmem weights + sum_outputs", "onnx-tool compress_memory",
          "peakmem live_naive", "compress_memory over live_naive"),
-        iter(rows),
+        rows,
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from peakmem.ir import kinds
 from peakmem.ir.graph import Graph
@@ -260,8 +261,7 @@ def _mcunet_code(study: Study) -> Measure:
 
 def _successive(study: Study, name: str) -> Measure:
     rows = [layer for layer in study.layers(name) if layer.output_bytes]
-    pairs = zip(rows, rows[1:], strict=False)
-    best = _largest((a.output_bytes + b.output_bytes, b.name) for a, b in pairs)
+    best = _largest((a.output_bytes + b.output_bytes, b.name) for a, b in pairwise(rows))
     return best if len(rows) > 1 else _largest((row.output_bytes, row.name) for row in rows)
 
 
@@ -357,7 +357,8 @@ for _convention in (
         "one tensor", "the tensor it is computed from", _largest_output,
     ),
     Convention(
-        "layer_in_out", "largest layer, input + output", "max over conv and linear of input + output", _MCUNET + " text",
+        "layer_in_out", "largest layer, input + output", "max over conv and linear of input + output",
+        _MCUNET + " text",
         "activations of one layer", "weights, tensors held for later", _largest_in_out, _in_out, "input + output",
     ),
     Convention(
@@ -373,7 +374,8 @@ for _convention in (
         "input + output + kernel",
     ),
     Convention(
-        "block_input_held", "input + output + block input held", "max over conv and linear of input + output + input of the block",
+        "block_input_held", "input + output + block input held",
+        "max over conv and linear of input + output + input of the block",
         _MCUNET + " table: 7.2 / 6.8 / 1.7 MB", "the block's input throughout the block, shortcut or not", "weights",
         _block_input_held,
     ),

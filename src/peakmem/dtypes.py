@@ -42,6 +42,8 @@ FLOAT8E5M2 = DType("float8e5m2", 8, "float")
 FLOAT8E5M2FNUZ = DType("float8e5m2fnuz", 8, "float")
 FLOAT8E8M0 = DType("float8e8m0", 8, "float")
 FLOAT4E2M1 = DType("float4e2m1", 4, "float")
+FLOAT6E2M3 = DType("float6e2m3", 6, "float")
+FLOAT6E3M2 = DType("float6e3m2", 6, "float")
 INT64 = DType("int64", 64, "int")
 INT32 = DType("int32", 32, "int")
 INT16 = DType("int16", 16, "int")
@@ -64,6 +66,7 @@ DTYPES: Mapping[str, DType] = {
     for dtype in (
         FLOAT64, FLOAT32, FLOAT16, BFLOAT16,
         FLOAT8E4M3FN, FLOAT8E4M3FNUZ, FLOAT8E5M2, FLOAT8E5M2FNUZ, FLOAT8E8M0, FLOAT4E2M1,
+        FLOAT6E2M3, FLOAT6E3M2,
         INT64, INT32, INT16, INT8, INT4, INT2,
         UINT64, UINT32, UINT16, UINT8, UINT4, UINT2,
         BOOL, COMPLEX64, COMPLEX128, STRING,

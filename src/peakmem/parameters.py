@@ -151,17 +151,13 @@ def _uses(
             tensor = table[source]
             if tensor.role != "constant" and source not in roots.values():
                 continue
-            if root is not None and position == _data_position(operator):
+            if root is not None and position == 0:
                 continue  # the role comes from whoever reads the result
             role = _role(operator, position, table[name], tensor, producers, table)
             shape = tuple(dim for dim in table[name].shape or () if isinstance(dim, int))
-            channels = kinds.output_channels(operator, position, shape) if role == "weight" else 1
+            channels = kinds.output_channels(operator, shape) if role == "weight" else 1
             stored = tensor.storage or source
             yield stored, role, channels, _packed(operator, position), table
-
-
-def _data_position(operator: Operator) -> int:
-    return 0
 
 
 def _constant_root(operator: Operator, table: Mapping[str, Tensor], roots: Mapping[str, str]) -> str | None:

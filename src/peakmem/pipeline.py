@@ -280,19 +280,21 @@ def _estimate(
 ) -> report.Estimate:  # fmt: skip
     given = load(source)
     graph = bound(given, batch=batch, shapes=shapes, dims=dims)
+    told = set(dims or {}) | (set(given.defaults) if batch is not None or shapes else set())
+    defaulted = [name for name in given.defaults if name not in told]
     stored = parameters(graph)
     counted = None if dtype is None else parse_dtype(dtype) if isinstance(dtype, str) else dtype
     notes = list(graph.notes)
     side_bytes = 0
     if counted is not None:
-        payload, side_bytes = stored.size(counted)
+        _, side_bytes = stored.size(counted)
         graph = retype(graph, counted, stored)
         stored_now = parameters(graph)
         notes.append(_dtype_note(counted, side_bytes))
     else:
         stored_now = stored
     study = Study(graph, hold_inputs=hold_inputs, known_parameters=stored_now)
-    return _report(given, graph, study, assume, convention, counted, side_bytes, stored, notes, budget)
+    return _report(given, graph, study, assume, convention, counted, side_bytes, stored, notes, budget, defaulted)
 
 
 def _dtype_note(dtype: DType, side_bytes: int) -> str:
@@ -306,11 +308,12 @@ def _dtype_note(dtype: DType, side_bytes: int) -> str:
 
 def _report(
     given: Graph, graph: Graph, study: Study, assume: str, convention: str, dtype: DType | None,
-    side_bytes: int, stored: Parameters, notes: list[str], budget: int | None,
+    side_bytes: int, stored: Parameters, notes: list[str], budget: int | None, defaulted: list[str],
 ) -> report.Estimate:  # fmt: skip
     timeline, running = study.timeline(assume), study.graph(assume)
     unsized = len(set(timeline.liveness.unsized))
-    unmeasured = [tensor.name for tensor in graph.tensors.values() if tensor.role == "constant" and tensor.nbytes is None]
+    constants = [tensor for tensor in graph.tensors.values() if tensor.role == "constant"]
+    unmeasured = [tensor.name for tensor in constants if tensor.nbytes is None]
     unknowns = list(graph.unknowns)
     if unmeasured:
         reason = f"{len(unmeasured)} constants have no fixed width per element (strings), so their bytes are not known"
@@ -325,9 +328,7 @@ def _report(
     assumptions.append(
         "inputs are held to the end" if study.hold_inputs else "an input is free after its last reader"
     )
-    for name, value in given.defaults.items():
-        if name in unbound(given) and _bound_to(given, graph, name) == value:
-            assumptions.append(f"{name} = {value}, the built-in network's default")
+    assumptions += [f"{name} = {given.defaults[name]}, the built-in network's default" for name in defaulted]
     return report.Estimate(
         model=report.ModelInfo(
             name=given.name if path is None else path.name,
@@ -369,14 +370,6 @@ def _report(
         budget=None if budget is None else _budget(budget, peak.total_bytes),
         peakmem=__version__,
     )  # fmt: skip
-
-
-def _bound_to(given: Graph, graph: Graph, symbol: str) -> int | None:
-    for name in given.inputs:
-        for before, after in zip(given.tensors[name].shape or (), graph.tensors[name].shape or (), strict=False):
-            if before == Symbol(symbol) and isinstance(after, int):
-                return after
-    return None
 
 
 def _budget(limit: int, needed: int) -> report.Budget:

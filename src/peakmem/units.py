@@ -18,7 +18,7 @@ _STEPS: dict[str, tuple[int, tuple[str, ...]]] = {
     "iec": (1024, ("B", "KiB", "MiB", "GiB", "TiB", "PiB")),
     "si": (1000, ("B", "kB", "MB", "GB", "TB", "PB")),
 }
-_FACTORS = {
+_FACTORS: dict[str, int] = {
     unit.lower(): base**power
     for base, names in _STEPS.values()
     for power, unit in enumerate(names)

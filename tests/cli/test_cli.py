@@ -201,7 +201,7 @@ def test_the_zoo_is_listed(run):
     assert run("zoo", "list")[1] == run("zoo")[1]
 
 
-def test_zoo_export_and_reading_it_back(run, tmp_path):
+def test_zoo_export_and_reading_it_back(run):
     pytest.importorskip("onnx")
     code, out, _ = run("zoo", "export", "squeezenet1_1", "s.onnx", "--batch", "N")
     assert code == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -22,7 +23,7 @@ TOP_ON_SCREEN = 5
 @click.option("--batch", type=int, metavar="N", help="Value of the batch dimension.")
 @click.option("--shape", "shapes", multiple=True, metavar="NAME=DIMS", help="Shape of an input: input=8x3x320x320.")
 @click.option("--dim", "dims", multiple=True, metavar="NAME=VALUE", help="Value of a symbolic dimension.")
-@click.option("--dtype", metavar="DTYPE", help="Count floating tensors in this dtype: fp16, bf16, int8, int4 …")
+@click.option("--dtype", metavar="DTYPE", help="Count floating tensors in this dtype: fp16, bf16, fp8, int8, int4 … (a wrong one lists all).")
 @click.option(
     "--assume", default="fused", show_default=True, metavar="NAME",
     help="Execution assumption: naive, eager, inplace, fused, fused_add.",
@@ -31,14 +32,14 @@ TOP_ON_SCREEN = 5
 @click.option("--layers", is_flag=True, help="Show the layer table.")
 @click.option(
     "--convention", default="layer_in_out_weights", show_default=True, metavar="NAME",
-    help="What bytes mean in the layer table: layer_in_out_weights, layer_in_out, sum_outputs.",
+    help="What bytes mean in the layer table: layer_in_out_weights, layer_in_out, sum_outputs … (a wrong one lists all).",
 )  # fmt: skip
 @click.option("--conventions", is_flag=True, help="Show every named definition of memory side by side.")
-@click.option("--top", type=click.IntRange(min=1), metavar="N", help="List only the N largest tensors and layers.")
+@click.option("--top", type=click.IntRange(min=1), metavar="N", help="List only the N largest tensors and layers; a terminal shows 5 tensors unless told.")
 @click.option("--units", type=click.Choice(UNITS), default="iec", show_default=True, help="KiB, kB or exact bytes.")
-@click.option("--budget", metavar="SIZE", help="Exit with 1 when weights + live peak need more: 320KiB, 1MB.")
+@click.option("--budget", metavar="SIZE", help="Exit with 1 when weights + live peak need more, with 2 when that cannot be told: 320KiB, 1MB.")
 @click.option("--json", "json_target", metavar="FILE", help="Write the report as JSON; - for standard output.")
-@click.option("--write", "writes", multiple=True, metavar="FORMAT=FILE", help="Write csv, json, md or tsv to a file.")
+@click.option("--write", "writes", multiple=True, metavar="FORMAT=FILE", help="Write a file: csv (one line per layer), json (the report), md or tsv (all tables).")
 @click.option("--force", is_flag=True, help="Let --json and --write replace files that exist.")
 def command(
     model: str, batch: int | None, shapes: tuple[str, ...], dims: tuple[str, ...], dtype: str | None, assume: str,
@@ -67,7 +68,8 @@ def command(
     on_terminal = sys.stdout.isatty()
     shown_top = top if top is not None or not on_terminal else TOP_ON_SCREEN
     # On a terminal the tensors are cut to a handful; the layer table is cut only when asked to.
-    view = View(units, layers, conventions, top, _next_commands(report, model, layers, conventions))
+    said = _said(model, batch, shapes, dims, dtype, assume, hold_inputs)
+    view = View(units, layers, conventions, top, _next_commands(report, said, layers, conventions), on_terminal)
     shown = blocks(report, view)
     for form, target in targets:
         write_text(target, _text(report, form, view))
@@ -77,13 +79,18 @@ def command(
         from peakmem.render.tables import alive
         from peakmem.render.terminal import show
 
-        shown[2] = alive(report, View(units, top=shown_top))
+        shown[2] = alive(report, replace(view, top=shown_top))
         show(shown)
     else:
         from peakmem.render.text import plain
 
         click.echo(plain(shown), nl=False)
-    return 1 if report.budget is not None and not report.budget.fits else 0
+    if report.budget is None:
+        return 0
+    if report.budget.fits and report.kind == "lower bound":
+        click.echo("peakmem: error: what is known fits the budget, but sizes are unknown: see Unknown", err=True)
+        return 2
+    return 0 if report.budget.fits else 1
 
 
 def _text(report: Estimate, form: str, view: object) -> str:
@@ -99,9 +106,23 @@ def _text(report: Estimate, form: str, view: object) -> str:
     return text.markdown(whole) if form == "md" else text.plain(whole)
 
 
-def _next_commands(report: Estimate, model: str, layers: bool, conventions: bool) -> tuple[str, ...]:
+def _said(
+    model: str, batch: int | None, shapes: tuple[str, ...], dims: tuple[str, ...], dtype: str | None, assume: str,
+    hold_inputs: bool,
+) -> str:  # fmt: skip
+    """The part of the command that decides the numbers, ready to be typed again."""
+    words = [model]
+    words += [] if batch is None else ["--batch", str(batch)]
+    words += [word for shape in shapes for word in ("--shape", shape)]
+    words += [word for dim in dims for word in ("--dim", dim)]
+    words += [] if dtype is None else ["--dtype", dtype]
+    words += [] if assume == "fused" else ["--assume", assume]
+    words += ["--hold-inputs"] if hold_inputs else []
+    return shlex.join(words)
+
+
+def _next_commands(report: Estimate, name: str, layers: bool, conventions: bool) -> tuple[str, ...]:
     """What to try next: first what would settle an unknown, then another view."""
-    name = shlex.quote(model)
     commands = []
     hints = list(dict.fromkeys(item.hint for item in report.unknowns if item.hint.startswith("--")))
     if hints:

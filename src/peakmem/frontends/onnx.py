@@ -35,7 +35,7 @@ DEEPEST = 48
 MOST_OPERATORS = 2_000_000
 MOST_EXPANSION = 1_000_000
 # what inlining functions may add: nodes, their names, and the bytes read again for them
-LONGEST_LIST = 1 << 20
+LONGEST_LIST = 1 << 18
 LONGEST_TEXT = 1 << 16
 # elements and bytes; attributes up to here are kept, larger ones only sized
 
@@ -47,6 +47,7 @@ ELEMENT_TYPES: Mapping[int, DType] = {
     15: dtypes.COMPLEX128, 16: dtypes.BFLOAT16, 17: dtypes.FLOAT8E4M3FN, 18: dtypes.FLOAT8E4M3FNUZ,
     19: dtypes.FLOAT8E5M2, 20: dtypes.FLOAT8E5M2FNUZ, 21: dtypes.UINT4, 22: dtypes.INT4,
     23: dtypes.FLOAT4E2M1, 24: dtypes.FLOAT8E8M0, 25: dtypes.UINT2, 26: dtypes.INT2,
+    27: dtypes.FLOAT6E2M3, 28: dtypes.FLOAT6E3M2,
 }  # fmt: skip
 _STRUCT_CODES = {
     "int64": "q", "int32": "i", "int16": "h", "int8": "b", "uint64": "Q", "uint32": "I",
@@ -301,9 +302,12 @@ class _Reader:
         tensors.update(constants)
         for operator in operators:
             for output in operator.outputs:
-                if output and output not in tensors:
+                have = tensors.get(output)
+                if have is None and output:
                     said = declared.get(output)
                     tensors[output] = Tensor(output) if said is None else said
+                elif have is not None and have.role != "activation":
+                    raise GraphError(f"tensor {output!r} is made twice, again by {operator.name!r}")
         return Graph(
             title, tensors, schedule_order(operators), open_inputs, tuple(outputs), opsets=self.opsets
         )  # fmt: skip
@@ -562,7 +566,8 @@ class _Reader:
             )
             if dtype is not None:
                 shape: Shape = (len(values),) if many else ()
-                return Tensor(output, shape, dtype, "constant", values=values, parameter=False)
+                kept = values if len(values) <= KEEP_INTEGERS else None
+                return Tensor(output, shape, dtype, "constant", values=kept, parameter=False)
         return None
 
     def _external(self, name: str, entries: Mapping[str, str], nbytes: int | None) -> str:
@@ -681,7 +686,7 @@ def _add_constant(constants: dict[str, Tensor], tensor: Tensor) -> None:
 def _element_type(code: int, where: str) -> DType:
     dtype = ELEMENT_TYPES.get(code)
     if dtype is None:
-        raise FormatError(f"{where} has the unknown element type {code}", expected="1 to 26")
+        raise FormatError(f"{where} has the unknown element type {code}", expected="1 to 28")
     return dtype
 
 
@@ -737,6 +742,8 @@ def _values(source: Source, proto: _Constant, dtype: DType, count: int) -> tuple
         elif number in (4, 10):
             width, letter = (4, "f") if number == 4 else (8, "d")
             values += struct.unpack(f"<{len(data) // width}{letter}", data[: len(data) // width * width])
+    if dtype is dtypes.UINT64:
+        values = [value & 0xFFFFFFFFFFFFFFFF for value in values if isinstance(value, int)]
     if dtype is dtypes.FLOAT16:
         # float16 travels as its bits in int32_data
         if not all(isinstance(bits, int) for bits in values):

@@ -93,8 +93,9 @@ class GraphBuilder:
     # -- operators -----------------------------------------------------------------------
 
     def op(
-        self, op_type: str, inputs: Sequence[str], outputs: int = 1, *, name: str = "", domain: str = "", **attributes: Any
-    ) -> tuple[str, ...]:
+        self, op_type: str, inputs: Sequence[str], outputs: int = 1, *, name: str = "", domain: str = "",
+        **attributes: Any,
+    ) -> tuple[str, ...]:  # fmt: skip
         """Append an operator; the names of its outputs."""
         unique = self._unique(name or op_type.lower())
         names = tuple(f"{unique}:{i}" if outputs > 1 else f"{unique}:out" for i in range(outputs))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TypeAlias, Union
+from typing import TypeAlias
 
 _LONGEST_NAME = 96
 
@@ -56,7 +56,7 @@ class Symbol:
         return _derived(0, "-", self)
 
 
-Dim: TypeAlias = Union[int, Symbol]
+Dim: TypeAlias = int | Symbol
 Shape: TypeAlias = tuple[Dim, ...]
 
 

@@ -126,11 +126,11 @@ RANDOM = frozenset(
 # operators that give other values each run, so that no engine computes them ahead
 
 
-def output_channels(operator: Operator, position: int, shape: tuple[int, ...]) -> int:
-    """Output channels of the weight at `position`: how many per-channel scales it needs when quantised."""
+def output_channels(operator: Operator, shape: tuple[int, ...]) -> int:
+    """Output channels of a weight of `shape`: how many per-channel scales it needs when quantised."""
     name = key(operator)
-    if not shape:
-        return 1
+    if len(shape) < 2:
+        return shape[0] if shape else 1
     if name == "ConvTranspose":
         return shape[1] * int(operator.attributes.get("group", 1))
     if name == "Gemm":

@@ -62,7 +62,7 @@ def alias_in_place(graph: Graph) -> Graph:
         busy_until[buffer] = max(busy_until[buffer], until)
 
     for step, operator in enumerate(graph.operators):
-        shared = {output: source for output, source in operator.aliases}
+        shared = dict(operator.aliases)
         if not shared and key(operator) in ELEMENTWISE and operator.outputs:
             for position, name in enumerate(operator.inputs):
                 buffer = buffer_of.get(name)

@@ -45,6 +45,8 @@ class View:
     top: int | None = None
     # most tensors and layers to list; None for all
     next_commands: tuple[str, ...] = ()
+    compact: bool = False
+    # for a terminal: short operator names and fewer columns; nothing numeric is left out
 
 
 def blocks(report: Estimate, view: View) -> list[Block]:
@@ -53,7 +55,7 @@ def blocks(report: Estimate, view: View) -> list[Block]:
     if view.layers:
         shown.append(layers(report, view))
     if view.conventions:
-        shown.append(conventions(report, view.units))
+        shown.append(conventions(report, view))
     if not view.layers and not view.conventions:
         shown += [assumptions_ladder(report, view.units), parameters(report, view.units)]
     if report.budget is not None:
@@ -78,9 +80,9 @@ def headline(report: Estimate, units: Units) -> Lines:
         f"{report.model.name}",
         (
             f"peak: {word}{format_exact(report.peak_bytes, units)} of activations, {place}, "
-            f"step {report.peak.step} of {len(report.timeline)} [{report.kind}, {report.assume}]",
+            f"step {report.peak.step} of 0..{max(len(report.timeline) - 1, 0)} [{report.kind}, {report.assume}]",
             f"model: {report.model.operators:,} operators, {report.parameters.trainable:,} parameters{counted}; "
-            f"input {inputs or 'none'}",
+            f"inputs: {inputs or 'none'}",
         ),
     )
 
@@ -191,13 +193,13 @@ def layers(report: Estimate, view: View) -> Table:
     rows: list[tuple[str, ...]] = []
     if view.top is not None:
         largest = sorted(table.rows, key=lambda row: -(row.nbytes if row.nbytes is not None else -1))[: view.top]
-        rows = [_layer_cells(row, "") for row in largest]
+        rows = [_layer_cells(row, "", view) for row in largest]
         title = f"The {len(largest)} largest of {len(table.rows)} layers"
     else:
         for group in table.groups:
             for offset in range(group.count):
                 times = f"x{group.times}" if group.times > 1 else ""
-                rows.append(_layer_cells(table.rows[group.first + offset], times))
+                rows.append(_layer_cells(table.rows[group.first + offset], times, view))
         title = f"Layers ({len(table.rows)}; repeated blocks once)"
     counted = sum(1 for row in table.rows if row.nbytes is not None)
     weights = sum(row.weight_bytes for row in table.rows)
@@ -215,29 +217,34 @@ def layers(report: Estimate, view: View) -> Table:
     )
 
 
-def _layer_cells(row: LayerRow, times: str) -> tuple[str, ...]:
+_SHORT = {"BatchNormalization": "BN", "LayerNormalization": "LN", "GlobalAveragePool": "GlobalPool"}
+
+
+def _layer_cells(row: LayerRow, times: str, view: View) -> tuple[str, ...]:
+    op_type = "+".join(_SHORT.get(part, part) for part in row.op_type.split("+")) if view.compact else row.op_type
     return (
-        str(row.step), row.name, row.op_type, row.kernel, row.stride, row.input, row.output,
+        str(row.step), row.name, op_type, row.kernel, row.stride, row.input, row.output,
         f"{row.parameters:,}", f"{row.weight_bytes:,}", "" if row.nbytes is None else f"{row.nbytes:,}", times,
     )  # fmt: skip
 
 
-def conventions(report: Estimate, units: Units) -> Table:
+def conventions(report: Estimate, view: View) -> Table:
     """Every named definition of memory side by side."""
+    columns = 4 if view.compact else 6
     rows = tuple(
         (
             value.name,
-            format_bytes(value.nbytes, units),
+            format_bytes(value.nbytes, view.units),
             f"{'>= ' if value.kind == 'lower bound' else ''}{value.nbytes:,}",
             value.formula,
             value.source,
             value.at,
-        )
+        )[:columns]
         for value in report.conventions
     )
     return Table(
         "Conventions: which memory is meant",
-        ("convention", "size", "bytes", "formula", "used by", "at"),
+        ("convention", "size", "bytes", "formula", "used by", "at")[:columns],
         rows,
         frozenset({"size", "bytes"}),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from peakmem.render.tables import Block, Lines
@@ -14,7 +15,8 @@ def show(shown: Sequence[Block]) -> None:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    console = Console(highlight=False)
+    # rich keeps bold type under NO_COLOR; without a colour system it writes no escape code at all.
+    console = Console(highlight=False, color_system=None if os.environ.get("NO_COLOR") else "auto")
     for position, block in enumerate(shown):
         if position:
             console.print()

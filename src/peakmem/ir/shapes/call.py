@@ -22,7 +22,7 @@ DTYPE_CODES = (
     "", "float32", "uint8", "int8", "uint16", "int16", "int32", "int64", "string", "bool", "float16",
     "float64", "uint32", "uint64", "complex64", "complex128", "bfloat16", "float8e4m3fn",
     "float8e4m3fnuz", "float8e5m2", "float8e5m2fnuz", "uint4", "int4", "float4e2m1", "float8e8m0",
-    "uint2", "int2",
+    "uint2", "int2", "float6e2m3", "float6e3m2",
 )  # fmt: skip
 # ONNX's numbers for element types, for dtype attributes that a front end left as a number
 
@@ -120,7 +120,9 @@ class Call:
 
     def unknown_dim(self, axis: int, output: int = 0) -> Symbol:
         """A dimension that only running can tell; named so that `--dim NAME=VALUE` can set it."""
-        return Symbol(f"{self.op.outputs[output] or self.op.name}.{axis}")
+        outputs = self.op.outputs
+        name = outputs[output] if output < len(outputs) else ""
+        return Symbol(f"{name or self.op.name}.{axis}")
 
     def open_axes(self, shape: Shape, axes: Sequence[int] | None = None) -> Shape:
         """`shape` with the sizes of `axes` (all when None) left open."""

@@ -85,7 +85,7 @@ def classifier(call: Call) -> Specs:
     classes: Dim = len(labels)
     pairs = call.op.op_type == "SVMClassifier" and not call.attr("prob_a") and call.attr("vectors_per_class")
     if not labels or (len(labels) == 1 and call.op.op_type != "TreeEnsembleClassifier"):
-        classes = call.unknown_dim(1, min(1, len(call.op.outputs) - 1))
+        classes = call.unknown_dim(1, 1)
     elif pairs and len(labels) > 2:
         # Support vectors without probabilities: a score for every pair of classes.
         classes = len(labels) * (len(labels) - 1) // 2

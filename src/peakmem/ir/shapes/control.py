@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from peakmem.dtypes import BOOL, INT64
 from peakmem.errors import ShapeError
 from peakmem.ir.dims import Dim, Shape, Symbol
 from peakmem.ir.graph import Graph, Operator
 from peakmem.ir.shapes.call import Unresolved
+from peakmem.ir.shapes.facts import NOTHING, Fact
 
-if TYPE_CHECKING:
-    from peakmem.ir.shapes.infer import Fact
-
-Run: TypeAlias = "Callable[[Graph, list[Fact]], tuple[Graph, list[Fact]]]"
-Result: TypeAlias = "tuple[tuple[Graph, ...], list[Fact]]"
+Run: TypeAlias = Callable[[Graph, list[Fact]], tuple[Graph, list[Fact]]]
+Result: TypeAlias = tuple[tuple[Graph, ...], list[Fact]]
 
 MOST_PASSES = 4
 # over a loop whose state changes shape; every pass opens a dimension or is the last
@@ -37,8 +35,6 @@ def control(operator: Operator, given: list[Fact], inner: Inner) -> Result:
         Unresolved: it does not have the bodies or inputs it should have.
         ShapeError: shapes inside a body contradict each other.
     """
-    from peakmem.ir.shapes.infer import NOTHING
-
     try:
         bodies, facts = CONTROL[operator.op_type](operator, given, inner)
     except (ArithmeticError, IndexError, KeyError, TypeError, ValueError) as fault:
@@ -73,8 +69,6 @@ def _if(operator: Operator, given: list[Fact], inner: Inner) -> Result:
 
 def _merge(facts: Sequence[Fact], name: str) -> Fact:
     """What holds whichever of `facts` it is: the value `name`."""
-    from peakmem.ir.shapes.infer import NOTHING, Fact
-
     if not facts:
         return NOTHING
     if len(facts) == 1:
@@ -92,8 +86,6 @@ def _merge(facts: Sequence[Fact], name: str) -> Fact:
 
 
 def _loop(operator: Operator, given: list[Fact], inner: Inner) -> Result:
-    from peakmem.ir.shapes.infer import Fact
-
     (body,) = operator.subgraphs
     # Contents change from turn to turn; only shapes that survive a turn are certain.
     states = [Fact(state.shape, state.dtype) for state in given[2:]]
@@ -112,10 +104,11 @@ def _loop(operator: Operator, given: list[Fact], inner: Inner) -> Result:
         states = [Fact(None, state.dtype) for state in states]
         graph, facts = inner.run(body, [turn, condition, *states])
     trips = given[0].values if given and given[0].values else None
-    count = trips[0] if trips and _runs_to_the_end(graph, given) else None
+    count: Dim | None = trips[0] if trips and _runs_to_the_end(graph, given) else None
+    count = 0 if isinstance(count, int) and count < 0 else count
     outputs = list(states)
     for fact in facts[1 + len(states) :]:
-        turns: Dim = Symbol(f"{_name(operator, len(outputs))}.0") if count is None else max(0, count)
+        turns: Dim = Symbol(f"{_name(operator, len(outputs))}.0") if count is None else count
         outputs.append(Fact(None if fact.shape is None else (turns, *fact.shape), fact.dtype))
     return (graph,), outputs
 
@@ -142,8 +135,6 @@ def _runs_to_the_end(body: Graph, given: Sequence[Fact]) -> bool:
 
 
 def _scan(operator: Operator, given: list[Fact], inner: Inner) -> Result:
-    from peakmem.ir.shapes.infer import Fact
-
     (body,) = operator.subgraphs
     # Before operator set 9: a leading input of sequence lengths, and a batch axis everywhere.
     batched = inner.opset < 9

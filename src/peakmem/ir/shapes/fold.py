@@ -13,13 +13,15 @@ from typing import Any, TypeAlias
 from peakmem.dtypes import DType
 from peakmem.ir.dims import Shape, Symbol, element_count, product
 from peakmem.ir.shapes.call import Call
-from peakmem.ir.shapes.movement import slice_bounds
+from peakmem.ir.shapes.slicing import slice_bounds
 
 LARGEST_FOLD = 16384
 # elements; contents beyond this are not shape arithmetic and are not followed
 
 Values: TypeAlias = tuple[Any, ...]
 Outputs: TypeAlias = list[tuple[Shape | None, DType | None]]
+Plain: TypeAlias = Callable[[Call, Shape, DType | None], Values | None]
+# (call, shape and dtype of the output) -> its content, or None when it takes arrays to tell
 
 ALWAYS = frozenset(("Shape", "Size"))
 # the operators whose result follows from shapes alone
@@ -173,8 +175,13 @@ def _range(call: Call, *_: object) -> Values | None:
     return tuple(range(*bounds))
 
 
-Plain: TypeAlias = Callable[[Call, Shape, DType | None], Values | None]
-# (call, shape and dtype of the output) -> its content, or None when it takes arrays to tell
+def _where(call: Call, shape: Shape, _: object) -> Values | None:
+    if len(shape) > 1 or any(isinstance(choice, Symbol) for choice in call.values[0] or ()):
+        return None
+    length = element_count(shape) or 0
+    columns = [values * length if len(values) == 1 else values for values in call.values if values is not None]
+    return tuple(a if choice else b for choice, a, b in zip(*columns, strict=True))
+
 
 PLAIN: dict[str, Plain] = {
     "Add": _arithmetic(lambda a, b: a + b),
@@ -188,4 +195,5 @@ PLAIN: dict[str, Plain] = {
     "Range": _range,
     "Slice": _slice,
     "Sub": _arithmetic(lambda a, b: a - b),
+    "Where": _where,
 }

@@ -6,18 +6,17 @@ only operators that know what to do with one accept it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from peakmem.dtypes import DType
-from peakmem.ir.dims import Dim, Shape, Symbol, element_count
+from peakmem.ir.dims import Shape, Symbol, element_count
 from peakmem.ir.shapes.call import Call
-from peakmem.ir.shapes.movement import slice_bounds
+from peakmem.ir.shapes.fold_symbols import SYMBOLIC
+from peakmem.ir.shapes.fold_work import Array, Fold, Work, reduction
+from peakmem.ir.shapes.slicing import slice_bounds
 
-Array: TypeAlias = Any
 NUMPY_NAMES = frozenset(
     ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64", "bool")
 )
@@ -26,24 +25,6 @@ MOVES = frozenset(
      "Tile", "Transpose", "Where", "Compress", "Trilu")
 )  # fmt: skip
 # the operators that compute nothing, and so take any type and symbols
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """An operator and its inputs as arrays, None for those that are absent."""
-
-    call: Call
-    x: list[Array]
-
-    def attr(self, name: str, default: Any = None) -> Any:
-        return self.call.attr(name, default)
-
-    def given(self, position: int) -> Array | None:
-        return self.x[position] if position < len(self.x) else None
-
-    @property
-    def symbolic(self) -> bool:
-        return any(array is not None and array.dtype == object for array in self.x)
 
 
 def fold(call: Call, outputs: list[tuple[Shape | None, DType | None]]) -> list[tuple[Any, ...] | None]:
@@ -218,17 +199,6 @@ def _one_hot(work: Work) -> Array:
     return np.where(np.expand_dims(indices, axis) == np.arange(depth).reshape(shape), on, off)
 
 
-def _reduce(name: str) -> Fold:
-    def run(work: Work) -> Array:
-        axes = work.attr("axes", work.given(1))
-        axes = () if axes is None else tuple(int(axis) for axis in np.reshape(axes, -1))
-        if not axes and work.attr("noop_with_empty_axes"):
-            return work.x[0]
-        return getattr(np, name)(work.x[0], axis=axes or None, keepdims=bool(work.attr("keepdims", 1)))
-
-    return run
-
-
 def _arg(name: str) -> Fold:
     def run(work: Work) -> Array | None:
         if work.attr("select_last_index", 0):
@@ -252,83 +222,6 @@ def _variadic(name: str) -> Fold:
 def _elementwise(name: str) -> Fold:
     return lambda work: getattr(np, name)(*work.x)
 
-
-# -- computing with symbols --------------------------------------------------------------
-
-
-def _whole(value: Any) -> Any:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _with_symbols(compute: Callable[..., Any]) -> Fold:
-    def run(work: Work) -> Array | None:
-        arrays = np.broadcast_arrays(*(array.astype(object) for array in work.x))
-        out = np.empty(arrays[0].shape, dtype=object)
-        for at in np.ndindex(*out.shape):
-            out[at] = compute(*(_whole(array[at]) for array in arrays))
-            if out[at] is None:
-                return None
-        return out
-
-    return run
-
-
-def _named(text: str) -> Callable[..., Any]:
-    """A symbol that remembers how it was made, for what the arithmetic of symbols lacks."""
-
-    def compute(*values: Any) -> Any:
-        return Symbol(text.format(*values)) if any(isinstance(value, Symbol) for value in values) else None
-
-    return compute
-
-
-def _rounded(name: str) -> Callable[[Any], Any]:
-    def compute(value: Any) -> Any:
-        if isinstance(value, Symbol):
-            # A symbol made without fractions is whole already.
-            return Symbol(f"{name}({value})") if "." in value.name or "/" in value.name else value
-        return int(getattr(np, name)(value))
-
-    return compute
-
-
-def _smaller_or_larger(name: str) -> Callable[[Any, Any], Any]:
-    pick = min if name == "min" else max
-
-    def compute(a: Any, b: Any) -> Any:
-        if isinstance(a, Symbol) or isinstance(b, Symbol):
-            return a if a == b else Symbol(f"{name}({a},{b})")
-        return pick(a, b)
-
-    return compute
-
-
-def _quotient(work: Work) -> Array | None:
-    floats = any(array.dtype.kind == "f" for array in work.x) or (work.call.dtype() or DTYPE_OF_SIZES).kind == "float"
-
-    def compute(a: Any, b: Any) -> Dim | float | None:
-        if b == 0:
-            return None
-        if not isinstance(a, Symbol) and not isinstance(b, Symbol):
-            return a / b if floats else int(abs(a) // abs(b) * np.sign(a) * np.sign(b))
-        if floats and b != 1:
-            return Symbol(f"({a}/{b})")
-        out: Dim = a // b
-        return out
-
-    return _with_symbols(compute)(work)
-
-
-def _equal(work: Work) -> Array | None:
-    from peakmem.ir.shapes.fold import equal
-
-    return _with_symbols(equal)(work)
-
-
-DTYPE_OF_SIZES = DType("int64", 64, "int")
-
-Fold: TypeAlias = Callable[[Work], Any]
-# an array, a list of them for several outputs, or None when it cannot be told
 
 FOLDS: dict[str, Fold] = {
     "Abs": _elementwise("abs"),
@@ -365,11 +258,11 @@ FOLDS: dict[str, Fold] = {
     "Or": _elementwise("logical_or"),
     "Pow": _elementwise("power"),
     "Range": _arange,
-    "ReduceMax": _reduce("max"),
-    "ReduceMean": _reduce("mean"),
-    "ReduceMin": _reduce("min"),
-    "ReduceProd": _reduce("prod"),
-    "ReduceSum": _reduce("sum"),
+    "ReduceMax": reduction("max"),
+    "ReduceMean": reduction("mean"),
+    "ReduceMin": reduction("min"),
+    "ReduceProd": reduction("prod"),
+    "ReduceSum": reduction("sum"),
     "Relu": lambda work: np.maximum(work.x[0], np.zeros_like(work.x[0])),
     "Round": _elementwise("round"),
     "ScatterElements": _scatter_elements,
@@ -385,21 +278,4 @@ FOLDS: dict[str, Fold] = {
     "Trilu": _trilu,
     "Where": lambda work: np.where(*work.x),
     "Xor": _elementwise("logical_xor"),
-}
-SYMBOLIC: dict[str, Fold] = {
-    "Add": _with_symbols(lambda a, b: a + b),
-    "Cast": lambda work: None if (work.call.dtype_attr("to") or DTYPE_OF_SIZES).kind == "bool" else work.x[0],
-    "Ceil": _with_symbols(_rounded("ceil")),
-    "Div": _quotient,
-    "Equal": _equal,
-    "Floor": _with_symbols(_rounded("floor")),
-    "Max": _with_symbols(_smaller_or_larger("max")),
-    "Min": _with_symbols(_smaller_or_larger("min")),
-    "Mod": _with_symbols(_named("({}%{})")),
-    "Mul": _with_symbols(lambda a, b: a * b),
-    "Neg": _with_symbols(lambda a: -a),
-    "ReduceProd": _reduce("prod"),
-    "ReduceSum": _reduce("sum"),
-    "Round": _with_symbols(_rounded("round")),
-    "Sub": _with_symbols(lambda a, b: a - b),
 }

@@ -8,25 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from peakmem.dtypes import INT64
 from peakmem.ir.dims import Dim, Shape, Symbol
 from peakmem.ir.graph import Operator
 from peakmem.ir.shapes.call import Call, Unresolved
+from peakmem.ir.shapes.facts import Fact
 from peakmem.ir.shapes.movement import concat_shape
 
-if TYPE_CHECKING:
-    from peakmem.ir.shapes.infer import Fact
-
-Elements: TypeAlias = "tuple[Fact, ...]"
+Elements: TypeAlias = tuple[Fact, ...]
 
 MOST_ELEMENTS = 4096
 
 
 def _sequence(elements: Elements) -> Fact:
-    from peakmem.ir.shapes.infer import Fact
-
     return Fact(None, None, None, elements)
 
 
@@ -82,15 +78,11 @@ def _at(_: Operator, facts: list[Fact]) -> Fact:
 
 
 def _length(_: Operator, facts: list[Fact]) -> Fact:
-    from peakmem.ir.shapes.infer import Fact
-
     known = facts[0].elements
     return Fact((), INT64, None if known is None else (len(known),))
 
 
 def _split(operator: Operator, facts: list[Fact]) -> Fact:
-    from peakmem.ir.shapes.infer import Fact
-
     shape = facts[0].shape
     if shape is None:
         raise Unresolved("the shape that is split is not known")
@@ -118,8 +110,6 @@ def _split(operator: Operator, facts: list[Fact]) -> Fact:
 
 
 def _concat(operator: Operator, facts: list[Fact]) -> Fact:
-    from peakmem.ir.shapes.infer import Fact
-
     shapes = [element.shape for element in _elements(facts)]
     if not shapes or any(shape is None for shape in shapes):
         raise Unresolved("the shapes in the sequence are not known")

@@ -93,7 +93,12 @@ def _constant(node: onnx.NodeProto) -> Tensor:
 
 
 def graph_of(
-    graph: onnx.GraphProto, opsets: Mapping[str, int], *, given: Sequence[Any] = (), name: str = "graph", prefix: str = ""
+    graph: onnx.GraphProto,
+    opsets: Mapping[str, int],
+    *,
+    given: Sequence[Any] = (),
+    name: str = "graph",
+    prefix: str = "",
 ) -> Graph:
     """A graph whose inputs have the shapes and contents of `given`; activations are not declared."""
     tensors: dict[str, Tensor] = {}

@@ -23,7 +23,9 @@ class NoKernel(Exception):  # noqa: N818 - an answer, not a fault
     """This build of onnxruntime cannot run the operator."""
 
 
-def make_node(op_type: str, arrays: Sequence[Any], outputs: int, domain: str, attributes: dict[str, Any]) -> onnx.NodeProto:
+def make_node(
+    op_type: str, arrays: Sequence[Any], outputs: int, domain: str, attributes: dict[str, Any]
+) -> onnx.NodeProto:
     names = [f"in{i}" if array is not None else "" for i, array in enumerate(arrays)]
     node = helper.make_node(op_type, names, [f"out{i}" for i in range(outputs)], domain=domain)
     for key, value in attributes.items():
@@ -57,16 +59,21 @@ def actual(
     stored = [onnx.numpy_helper.from_array(arrays[position], f"in{position}") for position in constants]
     results = [helper.make_empty_tensor_value_info(name) for name in node.output]
     if types:
-        results = [helper.make_tensor_value_info(name, type_, None) for name, type_ in zip(node.output, types, strict=True)]
-    imports = [helper.make_opsetid("", version), *([helper.make_opsetid(domain, DOMAIN_VERSIONS.get(domain, 1))] if domain else [])]
-    model = helper.make_model(helper.make_graph([node], "g", inputs, results, stored), opset_imports=imports, ir_version=10)
+        results = [
+            helper.make_tensor_value_info(name, type_, None) for name, type_ in zip(node.output, types, strict=True)
+        ]
+    imports = [
+        helper.make_opsetid("", version),
+        *([helper.make_opsetid(domain, DOMAIN_VERSIONS.get(domain, 1))] if domain else []),
+    ]
+    model = helper.make_model(
+        helper.make_graph([node], "g", inputs, results, stored), opset_imports=imports, ir_version=10
+    )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
     try:
-        session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as fault:
         if "NOT_IMPLEMENTED" in str(fault) or "not a registered" in str(fault):
             raise NoKernel(str(fault)) from fault

@@ -104,7 +104,11 @@ def wide() -> onnx.ModelProto:
     return net.model([1, 32, 8, 8], net.op("Softmax", x, axis=1))
 
 
-NETS = {"wide": (wide, (1, 32, 8, 8)), "convolutional": (convolutional, (1, 3, 33, 30)), "transformer": (transformer, (2, 5, 8))}
+NETS = {
+    "wide": (wide, (1, 32, 8, 8)),
+    "convolutional": (convolutional, (1, 3, 33, 30)),
+    "transformer": (transformer, (2, 5, 8)),
+}
 
 
 def session_of(model: bytes, level: str, optimised: Path | None = None) -> onnxruntime.InferenceSession:

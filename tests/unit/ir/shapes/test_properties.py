@@ -198,7 +198,10 @@ def test_range_of_floats(start: float, limit: float, step: float) -> None:
 
 
 @FEW
-@given(st.lists(st.lists(st.sampled_from([0, 1, 2, 3]), min_size=2, max_size=2), min_size=2, max_size=3), st.sampled_from([0, 1, -1]))
+@given(
+    st.lists(st.lists(st.sampled_from([0, 1, 2, 3]), min_size=2, max_size=2), min_size=2, max_size=3),
+    st.sampled_from([0, 1, -1]),
+)
 def test_concatenation(shapes: list[list[int]], axis: int) -> None:
     agree("Concat", [floats(*shape) for shape in shapes], axis=axis)
 

@@ -1,0 +1,83 @@
+"""Values for the symbols of a graph's inputs, before anything is inferred from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from peakmem.errors import UnboundDimension, UsageError
+from peakmem.ir.dims import Shape, Symbol, format_shape
+from peakmem.ir.graph import Graph
+
+
+def unbound(graph: Graph) -> dict[str, list[str]]:
+    """Symbols in the input shapes that need a value, and the inputs that carry each."""
+    found: dict[str, list[str]] = {}
+    for name in graph.inputs:
+        for dim in graph.tensors[name].shape or ():
+            if isinstance(dim, Symbol):
+                found.setdefault(dim.name, []).append(name)
+    return found
+
+
+def bind(graph: Graph, shapes: Mapping[str, Shape], dims: Mapping[str, int]) -> Graph:
+    """`graph` with its input shapes replaced by `shapes` and symbols in them by `dims`.
+
+    Raises:
+        UsageError: an input that does not exist, another rank, a non-positive size.
+    """
+    tensors = dict(graph.tensors)
+    for name in shapes:
+        if name not in graph.inputs:
+            raise UsageError(
+                f"the model has no input {name!r}",
+                expected=f"one of {', '.join(graph.inputs) or 'none'}",
+                hint=f"--shape {graph.inputs[0] if graph.inputs else 'input'}=1x3x224x224",
+            )
+    for name in graph.inputs:
+        tensor = tensors[name]
+        shape = tensor.shape
+        if name in shapes:
+            if shape is not None and len(shapes[name]) != len(shape):
+                raise UsageError(
+                    f"input {name!r} has rank {len(shape)} ({format_shape(shape)}), "
+                    f"not {len(shapes[name])} ({format_shape(shapes[name])})",
+                    hint=f"--shape {name}={'x'.join('1' if isinstance(d, Symbol) else str(d) for d in shape)}",
+                )
+            shape = shapes[name]
+        if shape is not None:
+            shape = tuple(dims.get(dim.name, dim) if isinstance(dim, Symbol) else dim for dim in shape)
+        tensors[name] = replace(tensor, shape=shape)
+    return replace(graph, tensors=tensors)
+
+
+def refuse_unbound(graph: Graph) -> None:
+    """Raise UnboundDimension when an input has a symbol without a value; its hint is the flag to type."""
+    for name in graph.inputs:
+        if graph.tensors[name].shape is None and graph.tensors[name].dtype is not None:
+            raise UnboundDimension(f"input {name!r} has no shape in the file", hint=f"--shape {name}=1x3x224x224")
+    missing = unbound(graph)
+    if missing:
+        batch = [
+            dim
+            for dim, inputs in missing.items()
+            if all(graph.tensors[name].shape[:1] == (Symbol(dim),) for name in inputs)  # type: ignore[index]
+        ]
+        flags = ["--batch 1"] if batch else []
+        flags += [f"--dim {quoted(dim)}={_example(graph, dim)}" for dim in missing if dim not in batch[:1]]
+        shapes = "; ".join(
+            f"{name}: {format_shape(graph.tensors[name].shape)}"
+            for name in dict.fromkeys(name for names in missing.values() for name in names)
+        )
+        raise UnboundDimension(f"no value for dimension {', '.join(missing)} of {shapes}", hint=" ".join(flags))
+
+
+def _example(graph: Graph, dim: str) -> int:
+    """A usual size for a symbol: that of an image for an axis of a rank 4 input, else of a sequence."""
+    shapes = [graph.tensors[name].shape or () for name in graph.inputs]
+    return 224 if any(len(shape) == 4 and Symbol(dim) in shape[2:] for shape in shapes) else 128
+
+
+def quoted(name: str) -> str:
+    """`name` as it is typed after --dim."""
+    return name if name.replace("_", "").replace(".", "").isalnum() else f"'{name}'"

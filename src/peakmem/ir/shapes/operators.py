@@ -1,0 +1,118 @@
+"""One operator: its rule or the fallback is asked, the answer checked, small contents followed."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+from peakmem.dtypes import DType
+from peakmem.ir.dims import Shape, Symbol, format_shape
+from peakmem.ir.graph import Operator
+from peakmem.ir.shapes.call import RULES, Call, Rule, Spec, Specs, Unresolved
+from peakmem.ir.shapes.facts import LARGEST_TENSOR, NEWEST_OPSET, NOTHING, Fact
+from peakmem.ir.shapes.fold import fold
+from peakmem.ir.shapes.sequences import SEQUENCES
+
+Fallback: TypeAlias = Callable[[Call, Mapping[str, int]], list[Spec] | None]
+# (call, opsets) -> one spec per output, or None when it cannot tell either
+
+UNEXPECTED = (
+    TypeError, ValueError, IndexError, KeyError, AttributeError, ZeroDivisionError, OverflowError, struct.error
+)  # fmt: skip
+# what a rule trips over when attributes or inputs are not of the kind the operator takes
+
+
+def infer_operator(
+    operator: Operator, facts: list[Fact], opsets: Mapping[str, int], fallback: Fallback | None = None
+) -> list[Fact]:
+    """What is known of the outputs of one operator, given the `facts` of its inputs.
+
+    Raises:
+        Unresolved: no rule, or a rule that lacks something.
+        ShapeError: the inputs contradict each other.
+    """
+    count = len(operator.outputs)
+    if not count:
+        return []
+    domain = "" if operator.domain == "ai.onnx" else operator.domain
+    if not domain and operator.op_type in SEQUENCES:
+        try:
+            return [SEQUENCES[operator.op_type](operator, facts), *[NOTHING] * (count - 1)]
+        except UNEXPECTED as fault:
+            raise Unresolved(f"attributes or inputs do not fit the operator ({fault})") from fault
+    call = Call(
+        operator,
+        [fact.shape for fact in facts],
+        [fact.dtype for fact in facts],
+        [fact.values for fact in facts],
+        opsets.get(domain, 1 if domain else NEWEST_OPSET),
+    )
+    rule = RULES.get(f"{domain}:{operator.op_type}" if domain else operator.op_type)
+    specs = list(_ruled(rule, call, opsets, fallback))
+    if len(specs) != count:
+        specs = specs[:count] + [(None, None)] * (count - len(specs))
+    for shape, dtype in specs:
+        if shape is not None:
+            _check(call, shape, dtype)
+    if domain:
+        return [Fact(shape, dtype) for shape, dtype in specs]
+    return [Fact(shape, dtype, value) for (shape, dtype), value in zip(specs, fold(call, specs), strict=True)]
+
+
+def _ruled(rule: Rule | None, call: Call, opsets: Mapping[str, int], fallback: Fallback | None) -> Specs:
+    """What the rule says; where it cannot tell, or there is none, what the fallback says."""
+    if rule is None:
+        specs = None if fallback is None else fallback(call, opsets)
+        if specs is None:
+            raise Unresolved("no shape rule for this operator")
+        return _opened(call, specs)
+    try:
+        return rule(call)
+    except Unresolved as fault:
+        reason = fault
+    except UNEXPECTED as fault:
+        # Attributes of the wrong kind, say: not understood, and so not judged.
+        reason = Unresolved(f"attributes or inputs do not fit the operator ({fault})")
+    if fallback is None or any(shape is None and call.has(position) for position, shape in enumerate(call.shapes)):
+        raise reason
+    try:
+        specs = fallback(call, opsets)
+    except Unresolved:
+        raise reason from None
+    if specs is None:
+        raise reason
+    return _opened(call, specs)
+
+
+def _opened(call: Call, specs: Specs) -> Specs:
+    """What a fallback says, its own names of open dimensions replaced by ours."""
+    known = {dim for shape in call.shapes for dim in shape or () if isinstance(dim, Symbol)}
+    return [
+        (
+            None
+            if shape is None
+            else tuple(
+                call.unknown_dim(axis, output) if isinstance(dim, Symbol) and dim not in known else dim
+                for axis, dim in enumerate(shape)
+            ),
+            dtype,
+        )
+        for output, (shape, dtype) in enumerate(specs)
+    ]
+
+
+def _check(call: Call, shape: Shape, dtype: DType | None) -> None:
+    """Refuse sizes that no tensor can have."""
+    count = 1
+    for dim in shape:
+        if isinstance(dim, int):
+            if dim < 0:
+                raise call.error(f"the output would have a negative dimension: {format_shape(shape)}")
+            count *= dim
+        elif isinstance(dim, Symbol):
+            count = 0
+        else:
+            raise Unresolved(f"a dimension of the output is {dim!r}, not a whole number")
+    if count > LARGEST_TENSOR // 16 and count * (dtype.bits or 8 if dtype else 8) // 8 > LARGEST_TENSOR:
+        raise call.error(f"the output {format_shape(shape)} is larger than any address space")
