@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from peakmem.units import UNITS, Units, parse_size
 
 FORMATS = ("csv", "json", "md", "tsv")
 TOP_ON_SCREEN = 5
+WIDE = 160
+# columns; a narrower terminal gets tables with fewer of them
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -69,7 +72,8 @@ def command(
     shown_top = top if top is not None or not on_terminal else TOP_ON_SCREEN
     # On a terminal the tensors are cut to a handful; the layer table is cut only when asked to.
     said = _said(model, batch, shapes, dims, dtype, assume, hold_inputs)
-    view = View(units, layers, conventions, top, _next_commands(report, said, layers, conventions), on_terminal)
+    narrow = on_terminal and shutil.get_terminal_size().columns < WIDE
+    view = View(units, layers, conventions, top, _next_commands(report, said, layers, conventions), narrow)
     shown = blocks(report, view)
     for form, target in targets:
         write_text(target, _text(report, form, view))

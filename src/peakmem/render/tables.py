@@ -46,7 +46,7 @@ class View:
     # most tensors and layers to list; None for all
     next_commands: tuple[str, ...] = ()
     compact: bool = False
-    # for a terminal: short operator names and fewer columns; nothing numeric is left out
+    # for a narrow terminal: the columns one reads first
 
 
 def blocks(report: Estimate, view: View) -> list[Block]:
@@ -193,13 +193,13 @@ def layers(report: Estimate, view: View) -> Table:
     rows: list[tuple[str, ...]] = []
     if view.top is not None:
         largest = sorted(table.rows, key=lambda row: -(row.nbytes if row.nbytes is not None else -1))[: view.top]
-        rows = [_layer_cells(row, "", view) for row in largest]
+        rows = [_compact(_layer_cells(row, ""), view) for row in largest]
         title = f"The {len(largest)} largest of {len(table.rows)} layers"
     else:
         for group in table.groups:
             for offset in range(group.count):
                 times = f"x{group.times}" if group.times > 1 else ""
-                rows.append(_layer_cells(table.rows[group.first + offset], times, view))
+                rows.append(_compact(_layer_cells(table.rows[group.first + offset], times), view))
         title = f"Layers ({len(table.rows)}; repeated blocks once)"
     counted = sum(1 for row in table.rows if row.nbytes is not None)
     weights = sum(row.weight_bytes for row in table.rows)
@@ -213,17 +213,23 @@ def layers(report: Estimate, view: View) -> Table:
         f"max {format_exact(table.max_bytes, view.units)} at {table.max_at or 'none'}"
     )
     return Table(
-        title, LAYER_COLUMNS, tuple(rows), frozenset({"step", "parameters", "weights", "bytes", "times"}), total
-    )
+        title, _compact(LAYER_COLUMNS, view), tuple(rows),
+        frozenset({"step", "parameters", "weights", "bytes", "times"}), _compact(total, view),
+    )  # fmt: skip
 
 
-_SHORT = {"BatchNormalization": "BN", "LayerNormalization": "LN", "GlobalAveragePool": "GlobalPool"}
+COMPACT_COLUMNS = ("layer", "kernel", "input", "output", "weights", "bytes", "times")
 
 
-def _layer_cells(row: LayerRow, times: str, view: View) -> tuple[str, ...]:
-    op_type = "+".join(_SHORT.get(part, part) for part in row.op_type.split("+")) if view.compact else row.op_type
+def _compact(cells: tuple[str, ...], view: View) -> tuple[str, ...]:
+    if not view.compact:
+        return cells
+    return tuple(cell for name, cell in zip(LAYER_COLUMNS, cells, strict=True) if name in COMPACT_COLUMNS)
+
+
+def _layer_cells(row: LayerRow, times: str) -> tuple[str, ...]:
     return (
-        str(row.step), row.name, op_type, row.kernel, row.stride, row.input, row.output,
+        str(row.step), row.name, row.op_type, row.kernel, row.stride, row.input, row.output,
         f"{row.parameters:,}", f"{row.weight_bytes:,}", "" if row.nbytes is None else f"{row.nbytes:,}", times,
     )  # fmt: skip
 

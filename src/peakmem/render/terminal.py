@@ -25,7 +25,7 @@ def show(shown: Sequence[Block]) -> None:
             for line in block.lines:
                 console.print(Text(f"  {line}", style="bold" if line.startswith("peak:") else ""))
             continue
-        table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=False)
+        table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_footer=False)
         for name in block.columns:
             # Numbers must never be cut; long names fold onto a second line.
             numeric = name in block.numeric
