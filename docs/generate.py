@@ -188,12 +188,12 @@ tells is listed as unknown, and the answer becomes a lower bound: see [](../conc
 
 def operators_page() -> str:
     """Operators with a shape rule of our own, by domain."""
-    from peakmem.ir.shapes import RULES
+    from peakmem.ir.shapes import all_rules
     from peakmem.ir.shapes.control import CONTROL
     from peakmem.ir.shapes.sequences import SEQUENCES
 
     by_domain: dict[str, set[str]] = {}
-    for key in (*RULES, *CONTROL, *SEQUENCES):
+    for key in (*all_rules(), *CONTROL, *SEQUENCES):
         domain, _, op_type = key.rpartition(":")
         by_domain.setdefault(domain, set()).add(op_type)
     out = [OPERATORS.format(count=sum(map(len, by_domain.values())))]

@@ -7,7 +7,6 @@ are written once, in plain arithmetic, for both. Binding happens by inferring ag
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import TypeAlias
 
 _LONGEST_NAME = 96
@@ -63,6 +62,8 @@ Shape: TypeAlias = tuple[Dim, ...]
 def _derived(left: Dim, sign: str, right: Dim) -> Symbol:
     name = f"({left}{sign}{right})"
     if len(name) > _LONGEST_NAME:
+        from hashlib import blake2b  # slow to import, and rarely needed
+
         name = "?" + blake2b(name.encode(), digest_size=6).hexdigest()
     return Symbol(name)
 

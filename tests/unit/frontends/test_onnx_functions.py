@@ -115,7 +115,7 @@ def test_a_result_nobody_wants_is_still_made_for_its_readers(tmp_path):
     both = function(
         "Both", ["a"], ["r", "s"], [helper.make_node("Neg", ["a"], ["r"]), helper.make_node("Relu", ["r"], ["s"])]
     )
-    graph = inlined(tmp_path, [call("Both", ["x"], ["", "y"], name="call")], [both])
+    graph = inlined(tmp_path, [call("Both", ["x"], ["", "y"], name="call")], [both], outputs=[value("y")])
     assert [operator.outputs for operator in graph.operators] == [("call/r",), ("y",)]
 
 

@@ -5,54 +5,21 @@ fallback a front end gives (ONNX's own inference), the shape the file declares. 
 tells is recorded as Unknown, never guessed.
 """
 
-from peakmem.ir.shapes import (
-    attention,
-    classical,
-    elementwise,
-    indexing,
-    making,
-    microsoft,
-    movement,
-    neural,
-    products,
-    quantized,
-    resize,
-    signal,
-    slicing,
-    strings,
-    vision,
-    windows,
-)
-from peakmem.ir.shapes.call import RULES, Call, Spec, Specs, Unresolved, rule
+from peakmem.ir.shapes.call import Call, Spec, Specs, Unresolved, rule
 from peakmem.ir.shapes.infer import Fact, Fallback, bind, infer, infer_operator, unbound
+from peakmem.ir.shapes.rules import all_rules
 
 __all__ = [
-    "RULES",
     "Call",
     "Fact",
     "Fallback",
     "Spec",
     "Specs",
     "Unresolved",
-    "attention",
+    "all_rules",
     "bind",
-    "classical",
-    "elementwise",
-    "indexing",
     "infer",
     "infer_operator",
-    "making",
-    "microsoft",
-    "movement",
-    "neural",
-    "products",
-    "quantized",
-    "resize",
     "rule",
-    "signal",
-    "slicing",
-    "strings",
     "unbound",
-    "vision",
-    "windows",
 ]

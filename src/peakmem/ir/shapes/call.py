@@ -27,7 +27,7 @@ DTYPE_CODES = (
 # ONNX's numbers for element types, for dtype attributes that a front end left as a number
 
 
-class Unresolved(Exception):  # noqa: N818 - not a fault of the model or of its user
+class Unresolved(Exception):
     """A rule needs something that is not known (a shape, the content of an input)."""
 
 

@@ -6,7 +6,7 @@ Results that are maps or sequences of maps (ZipMap, CastMap's inputs) have no sh
 from __future__ import annotations
 
 from peakmem.dtypes import FLOAT32, INT64, STRING, DType
-from peakmem.ir.dims import Dim, Shape
+from peakmem.ir.dims import Dim, Shape, product
 from peakmem.ir.shapes.call import Call, Specs, rule
 
 
@@ -50,7 +50,7 @@ def one_hot_encoder(call: Call) -> Specs:
 def array_feature_extractor(call: Call) -> Specs:
     shape, picked = call.shape(0), call.shape(1)
     head: Shape = shape[:-1] if len(shape) > 1 else (1,)
-    return [((*head, picked[-1]), call.dtype())]
+    return [((*head, product(picked)), call.dtype())]
 
 
 @rule("ai.onnx.ml:FeatureVectorizer")

@@ -9,9 +9,10 @@ from typing import TypeAlias
 from peakmem.dtypes import DType
 from peakmem.ir.dims import Shape, Symbol, format_shape
 from peakmem.ir.graph import Operator
-from peakmem.ir.shapes.call import RULES, Call, Rule, Spec, Specs, Unresolved
+from peakmem.ir.shapes.call import Call, Rule, Spec, Specs, Unresolved
 from peakmem.ir.shapes.facts import LARGEST_TENSOR, NEWEST_OPSET, NOTHING, Fact
 from peakmem.ir.shapes.fold import fold
+from peakmem.ir.shapes.rules import find_rule
 from peakmem.ir.shapes.sequences import SEQUENCES
 
 Fallback: TypeAlias = Callable[[Call, Mapping[str, int]], list[Spec] | None]
@@ -48,7 +49,7 @@ def infer_operator(
         [fact.values for fact in facts],
         opsets.get(domain, 1 if domain else NEWEST_OPSET),
     )
-    rule = RULES.get(f"{domain}:{operator.op_type}" if domain else operator.op_type)
+    rule = find_rule(f"{domain}:{operator.op_type}" if domain else operator.op_type)
     specs = list(_ruled(rule, call, opsets, fallback))
     if len(specs) != count:
         specs = specs[:count] + [(None, None)] * (count - len(specs))

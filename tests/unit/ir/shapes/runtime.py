@@ -19,7 +19,7 @@ Spec = tuple[Shape, str]
 DOMAIN_VERSIONS = {"ai.onnx.ml": 3}
 
 
-class NoKernel(Exception):  # noqa: N818 - an answer, not a fault
+class NoKernel(Exception):
     """This build of onnxruntime cannot run the operator."""
 
 

@@ -248,6 +248,7 @@ CLASSICAL: list[tuple[str, list[Any], dict[str, Any]]] = [
     ("OneHotEncoder", [np.array([[1], [2]], np.int64)], {"cats_int64s": [1, 2, 3]}),
     ("ArrayFeatureExtractor", [floats(2, 5), longs(0, 2)], {}),
     ("ArrayFeatureExtractor", [floats(5), longs(0, 2)], {}),
+    ("ArrayFeatureExtractor", [floats(5), np.array([[0, 2], [1, 1], [4, 3]])], {}),
     ("FeatureVectorizer", [floats(2, 3), floats(2, 2)], {"inputdimensions": [3, 2]}),
     ("LinearRegressor", [floats(2, 3)], {"coefficients": [1.0] * 6, "intercepts": [0.0] * 2, "targets": 2}),
     ("LinearRegressor", [floats(3)], {"coefficients": [1.0] * 3, "intercepts": [0.0]}),
