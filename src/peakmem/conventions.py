@@ -240,9 +240,7 @@ def _block_input_held(study: Study) -> Measure:
 def _mcunet_code(study: Study) -> Measure:
     held = _block_inputs(study)
     graph = study.graph("fused")
-    added = {
-        name for operator in graph.operators if operator.op_type in ("Add", "Sum") for name in operator.inputs
-    }
+    added = {name for operator in graph.operators if operator.op_type in ("Add", "Sum") for name in operator.inputs}
 
     def values() -> Iterator[tuple[int, str]]:
         for layer in _weighted_layers(study):
@@ -295,9 +293,7 @@ def _torchsummary_total(study: Study) -> Measure:
 
 
 def _torchinfo_activations(study: Study) -> Measure:
-    return Measure(
-        2 * sum(layer.output_bytes for layer in study.layers("eager") if layer.weighted or _has_norm(layer))
-    )
+    return Measure(2 * sum(layer.output_bytes for layer in study.layers("eager") if layer.weighted or _has_norm(layer)))
 
 
 def _has_norm(layer: Layer) -> bool:

@@ -94,7 +94,5 @@ def parse_dtype(text: str) -> DType:
     key = text.strip().lower()
     found = DTYPES.get(key) or ALIASES.get(key)
     if found is None:
-        raise UsageError(
-            f"no dtype is called {text!r}", expected=f"one of {', '.join(DTYPES)}", hint="--dtype int8"
-        )
+        raise UsageError(f"no dtype is called {text!r}", expected=f"one of {', '.join(DTYPES)}", hint="--dtype int8")
     return found

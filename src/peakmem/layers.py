@@ -50,7 +50,7 @@ def layers(graph: Graph) -> tuple[Layer, ...]:
 
 
 def weighted(operator: Operator, graph: Graph) -> str:
-    """"conv" or "linear" for an operator whose weight is a constant, else ""."""
+    """ "conv" or "linear" for an operator whose weight is a constant, else ""."""
     name = kinds.key(operator)
     form = "conv" if name in kinds.CONVOLUTIONS else "linear" if name in kinds.PRODUCTS else ""
     if form and any(_is_constant(graph, operator.inputs, at) for at in kinds.WEIGHTS[name]):

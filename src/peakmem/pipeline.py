@@ -198,9 +198,7 @@ def retype(graph: Graph, dtype: DType, stored: Parameters) -> Graph:
     At an integer dtype biases are int32 and norms stay float32, as `Parameters.size` counts them.
     Integer and boolean tensors keep their dtype.
     """
-    kept = {
-        constant.name: constant.role for constant in stored.constants if constant.role not in ("weight",)
-    }
+    kept = {constant.name: constant.role for constant in stored.constants if constant.role not in ("weight",)}
     whole = dtype.kind in ("int", "uint")
 
     def there(tensor: Tensor) -> Tensor:
@@ -325,9 +323,7 @@ def _report(
     measured = measure_all(study)
     path = Path(given.source) if given.source not in ("", "zoo") else None
     assumptions = [f"execution: {assume} ({ASSUMPTIONS[assume].title})"]
-    assumptions.append(
-        "inputs are held to the end" if study.hold_inputs else "an input is free after its last reader"
-    )
+    assumptions.append("inputs are held to the end" if study.hold_inputs else "an input is free after its last reader")
     assumptions += [f"{name} = {given.defaults[name]}, the built-in network's default" for name in defaulted]
     return report.Estimate(
         model=report.ModelInfo(

@@ -20,9 +20,7 @@ from peakmem.timeline import Timeline, timeline
 class Study:
     """Views of one inferred graph; nothing here changes it."""
 
-    def __init__(
-        self, stored: Graph, *, hold_inputs: bool = False, known_parameters: Parameters | None = None
-    ) -> None:
+    def __init__(self, stored: Graph, *, hold_inputs: bool = False, known_parameters: Parameters | None = None) -> None:
         self.stored = stored
         # as read and inferred: what the file holds
         self.hold_inputs = hold_inputs

@@ -19,9 +19,7 @@ _STEPS: dict[str, tuple[int, tuple[str, ...]]] = {
     "si": (1000, ("B", "kB", "MB", "GB", "TB", "PB")),
 }
 _FACTORS: dict[str, int] = {
-    unit.lower(): base**power
-    for base, names in _STEPS.values()
-    for power, unit in enumerate(names)
+    unit.lower(): base**power for base, names in _STEPS.values() for power, unit in enumerate(names)
 }
 _SIZE = re.compile(r"^\s*([0-9][0-9_,]*(?:\.[0-9]+)?)\s*([a-zA-Z]*)\s*$")
 

@@ -107,7 +107,7 @@ def test_every_convention_says_what_it_is():
         assert (convention.per_layer is None) == (convention.row_formula == "")
 
 
-def test_block_input_without_module_paths_spans_a_tensor_read_twice(chain):
+def test_block_input_without_module_paths_spans_a_tensor_read_twice():
     """The same residual network without scopes: the shortcut is still seen."""
     from dataclasses import replace
 

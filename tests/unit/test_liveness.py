@@ -90,7 +90,7 @@ def test_a_loop_counts_one_turn_of_its_body():
         ("m", "s0"), ("out",),
     )  # fmt: skip
     # Inside: i 4 + k 4 + s 20 + t 200 at the first step, t 200 + s2 20 + k 4 at the second; 20 are the result.
-    (step, nbytes), = live_ranges(graph).inner_bytes
+    ((step, nbytes),) = live_ranges(graph).inner_bytes
     assert (step, nbytes) == (0, 228 - 20)
 
 
@@ -128,10 +128,7 @@ def brute_force(graph: Graph) -> list[int]:
         for name, tensor in graph.tensors.items():
             made = next((s for s, op in enumerate(graph.operators) if name in op.outputs), 0)
             reads = [s for s, op in enumerate(graph.operators) if name in op.inputs]
-            if name in graph.outputs:
-                last = len(graph.operators) - 1
-            else:
-                last = max(reads, default=made)
+            last = len(graph.operators) - 1 if name in graph.outputs else max(reads, default=made)
             if made <= step <= last:
                 total += tensor.nbytes
         live.append(total)
@@ -240,14 +237,12 @@ def test_a_view_of_a_constant_has_no_buffer(chain):
 def test_absent_outputs_and_constants_handed_out_have_no_buffer(chain):
     graph = chain([("Dropout", ["x"], "a", 4)], inputs={"x": 4}, outputs=["a"], constants={"w": 2})
     first = graph.operators[0]
-    odd = Graph(
-        "t", graph.tensors, (Operator(first.name, "Dropout", ("x", ""), ("a", "")),), ("x",), ("a", "w")
-    )
+    odd = Graph("t", graph.tensors, (Operator(first.name, "Dropout", ("x", ""), ("a", "")),), ("x",), ("a", "w"))
     assert [buffer.name for buffer in live_ranges(odd).buffers] == ["x", "a"]
     assert live_bytes(live_ranges(alias_in_place(alias_views(odd)))) == [16]
 
 
-def test_a_view_of_what_an_enclosing_graph_lends_starts_a_buffer(chain):
+def test_a_view_of_what_an_enclosing_graph_lends_starts_a_buffer():
     """Inside a body the lent tensor has no buffer here, so the view is counted: never too little."""
     tensors = {"v": Tensor("v", (4,), FLOAT32)}
     inner = Graph("body", tensors, (Operator("v", "Reshape", ("lent",), ("v",), aliases=((0, 0),)),), (), ("v",))

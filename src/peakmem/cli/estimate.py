@@ -26,7 +26,11 @@ WIDE = 160
 @click.option("--batch", type=int, metavar="N", help="Value of the batch dimension.")
 @click.option("--shape", "shapes", multiple=True, metavar="NAME=DIMS", help="Shape of an input: input=8x3x320x320.")
 @click.option("--dim", "dims", multiple=True, metavar="NAME=VALUE", help="Value of a symbolic dimension.")
-@click.option("--dtype", metavar="DTYPE", help="Count floating tensors in this dtype: fp16, bf16, fp8, int8, int4 … (a wrong one lists all).")
+@click.option(
+    "--dtype",
+    metavar="DTYPE",
+    help="Count floating tensors in this dtype: fp16, bf16, fp8, int8, int4 … (a wrong one lists all).",
+)
 @click.option(
     "--assume", default="fused", show_default=True, metavar="NAME",
     help="Execution assumption: naive, eager, inplace, fused, fused_add.",
@@ -38,11 +42,26 @@ WIDE = 160
     help="What bytes mean in the layer table: layer_in_out_weights, layer_in_out, sum_outputs … (a wrong one lists all).",
 )  # fmt: skip
 @click.option("--conventions", is_flag=True, help="Show every named definition of memory side by side.")
-@click.option("--top", type=click.IntRange(min=1), metavar="N", help="List only the N largest tensors and layers; a terminal shows 5 tensors unless told.")
+@click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="List only the N largest tensors and layers; a terminal shows 5 tensors unless told.",
+)
 @click.option("--units", type=click.Choice(UNITS), default="iec", show_default=True, help="KiB, kB or exact bytes.")
-@click.option("--budget", metavar="SIZE", help="Exit with 1 when weights + live peak need more, with 2 when that cannot be told: 320KiB, 1MB.")
+@click.option(
+    "--budget",
+    metavar="SIZE",
+    help="Exit with 1 when weights + live peak need more, with 2 when that cannot be told: 320KiB, 1MB.",
+)
 @click.option("--json", "json_target", metavar="FILE", help="Write the report as JSON; - for standard output.")
-@click.option("--write", "writes", multiple=True, metavar="FORMAT=FILE", help="Write a file: csv (one line per layer), json (the report), md or tsv (all tables).")
+@click.option(
+    "--write",
+    "writes",
+    multiple=True,
+    metavar="FORMAT=FILE",
+    help="Write a file: csv (one line per layer), json (the report), md or tsv (all tables).",
+)
 @click.option("--force", is_flag=True, help="Let --json and --write replace files that exist.")
 def command(
     model: str, batch: int | None, shapes: tuple[str, ...], dims: tuple[str, ...], dtype: str | None, assume: str,

@@ -100,9 +100,7 @@ class GraphBuilder:
         unique = self._unique(name or op_type.lower())
         names = tuple(f"{unique}:{i}" if outputs > 1 else f"{unique}:out" for i in range(outputs))
         kept = {key: value for key, value in attributes.items() if value is not None}
-        operator = Operator(
-            unique, op_type, tuple(inputs), names, kept, domain=domain, scope="/".join(self._scope)
-        )
+        operator = Operator(unique, op_type, tuple(inputs), names, kept, domain=domain, scope="/".join(self._scope))
         missing = [name for name in inputs if name and name not in self._tensors]
         if missing:
             raise GraphError(f"operator {unique!r} reads {missing[0]!r}, which nothing makes", where=self.name)

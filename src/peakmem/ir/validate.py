@@ -28,9 +28,7 @@ def validate(graph: Graph, *, outer: frozenset[str] = frozenset()) -> None:
             raise GraphError(f"{name!r} shares the storage of {tensor.storage!r}, which does not exist", where=where)
         for dim in tensor.shape or ():
             if isinstance(dim, int) and dim < 0:
-                raise GraphError(
-                    f"tensor {name!r} has a negative dimension {dim}", where=where, expected="0 or more"
-                )
+                raise GraphError(f"tensor {name!r} has a negative dimension {dim}", where=where, expected="0 or more")
     made = {name for name, tensor in graph.tensors.items() if tensor.role != "activation"}
     for name in graph.inputs:
         if name not in graph.tensors or graph.tensors[name].role == "activation":
@@ -46,9 +44,7 @@ def validate(graph: Graph, *, outer: frozenset[str] = frozenset()) -> None:
             raise GraphError(f"graph output {name!r} is made by no operator", where=where)
 
 
-def _validate_operator(
-    operator: Operator, graph: Graph, made: set[str], outer: frozenset[str], where: str
-) -> None:
+def _validate_operator(operator: Operator, graph: Graph, made: set[str], outer: frozenset[str], where: str) -> None:
     for name in operator.reads:
         if name not in made and name not in outer:
             later = any(name in other.outputs for other in graph.operators)
@@ -87,9 +83,7 @@ def schedule_order(operators: Sequence[Operator], where: str = "") -> tuple[Oper
                 raise GraphError(f"tensor {name!r} is made twice, again by {operator.name!r}", where=where)
             producer[name] = position
     producer.pop("", None)
-    needs: list[set[int]] = [
-        {producer[name] for name in operator.reads if name in producer} for operator in operators
-    ]
+    needs: list[set[int]] = [{producer[name] for name in operator.reads if name in producer} for operator in operators]
     if all(not need or max(need) < position for position, need in enumerate(needs)):
         return tuple(operators)
     users: dict[int, list[int]] = {}

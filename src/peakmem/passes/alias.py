@@ -15,8 +15,7 @@ def alias_views(graph: Graph) -> Graph:
     no dimension other than 1; a Cast or Expand that changes nothing.
     """
     operators = tuple(
-        replace(operator, aliases=((0, 0),)) if _is_view(operator, graph) else operator
-        for operator in graph.operators
+        replace(operator, aliases=((0, 0),)) if _is_view(operator, graph) else operator for operator in graph.operators
     )
     return replace(graph, operators=operators)
 

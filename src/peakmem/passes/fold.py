@@ -32,9 +32,7 @@ def fold_constants(graph: Graph) -> Graph:
             folded += 1
             continue
         if operator.subgraphs:
-            operator = replace(
-                operator, subgraphs=tuple(fold_constants(subgraph) for subgraph in operator.subgraphs)
-            )
+            operator = replace(operator, subgraphs=tuple(fold_constants(subgraph) for subgraph in operator.subgraphs))
             kept.append(operator)
             continue
         if not _foldable(operator, tensors):

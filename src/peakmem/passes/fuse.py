@@ -38,9 +38,7 @@ def fuse_pointwise(graph: Graph) -> Graph:
     return replace(graph, operators=tuple(operators)) if gone else graph
 
 
-def _tail(
-    graph: Graph, step: int, consumers: dict[str, list[int]], outputs: set[str], gone: set[int]
-) -> list[int]:
+def _tail(graph: Graph, step: int, consumers: dict[str, list[int]], outputs: set[str], gone: set[int]) -> list[int]:
     """Steps of the pointwise operators that merge into the operator at `step`."""
     first = graph.operators[step].outputs[0]
     result = graph.tensors[first]

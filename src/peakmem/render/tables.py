@@ -173,9 +173,7 @@ def parameters(report: Estimate, units: Units) -> Table:
     floating = len({size.total_bytes for size in report.sizes}) > 1
     for size in report.sizes if floating else ():
         side = f" + {size.side_bytes:,} of scales" if size.side_bytes else ""
-        rows.append(
-            (f"as {size.dtype}", "", format_bytes(size.total_bytes, units), f"{size.payload_bytes:,}{side}")
-        )
+        rows.append((f"as {size.dtype}", "", format_bytes(size.total_bytes, units), f"{size.payload_bytes:,}{side}"))
     return Table(
         "Parameters", ("count or dtype", "parameters", "size", "bytes"), tuple(rows),
         frozenset({"parameters", "size", "bytes"}),

@@ -7,7 +7,7 @@ N = Symbol("n")
 
 
 def test_neutral_elements_leave_a_symbol_alone():
-    assert N + 0 == 0 + N == N - 0 == N * 1 == 1 * N == N // 1 == N
+    assert all(same == N for same in (N + 0, 0 + N, N - 0, N * 1, 1 * N, N // 1))
     assert N * 0 == 0 * N == N - N == 0
     assert N // N == 1
 

@@ -231,6 +231,8 @@ def test_every_operator_has_a_rule() -> None:
         names = {schema.name for schema in onnx.defs.get_all_schemas_with_history() if schema.domain == domain}
         prefix = f"{domain}:" if domain else ""
         known = {
-            name for name in names if prefix + name in all_rules() or (not domain and (name in CONTROL or name in SEQUENCES))
+            name
+            for name in names
+            if prefix + name in all_rules() or (not domain and (name in CONTROL or name in SEQUENCES))
         }
         assert names - known - {"Constant"} == allowed
