@@ -22,7 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.fuzz import mutation, seeds  # noqa: E402
+from tests.fuzz import mutation, seeds
 
 HANG_SECONDS = 30
 # a worker that says nothing for so long is ended
@@ -50,8 +50,10 @@ def work(seed: int, first: int, last: int, keep: Path | None) -> None:
             path.write_bytes(data)
             if keep is not None:
                 (keep / f"{seed}-{case}.onnx").write_bytes(data)
-            print(json.dumps({"start": case, "what": what[:400], "bytes": len(data)}), flush=True)
-            done = mutation.outcome(path)
+            asked = mutation.questions(case, seed)
+            told = f"{what[:400]}, asked {asked}" if asked else what[:400]
+            print(json.dumps({"start": case, "what": told, "bytes": len(data)}), flush=True)
+            done = mutation.outcome(path, asked)
             line = {"case": case, "kind": done.kind, "detail": done.detail[:600], "seconds": done.seconds}
             print(json.dumps({**line, "new_bytes": done.new_bytes, "peak": mutation.peak_bytes()}), flush=True)
 
@@ -61,7 +63,9 @@ def run(seed: int, first: int, last: int) -> list[dict[str, object]]:
     results: list[dict[str, object]] = []
     while first < last:
         arguments = ["--seed", str(seed), "--work", str(first), str(last)]
-        worker = subprocess.Popen([sys.executable, __file__, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        worker = subprocess.Popen(
+            [sys.executable, __file__, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
         begun: dict[str, object] = {"start": first, "what": "the start of the worker"}
         assert worker.stdout is not None
         pending = b""

@@ -211,7 +211,8 @@ def _forked_inputs(graph: Graph, rows: tuple[Layer, ...]) -> dict[str, tuple[int
     for layer in rows:
         while forks and forks[-1][0] <= layer.step:
             open_forks.append(forks.pop())
-        open_forks = [fork for fork in open_forks if fork[1] >= layer.step]
+        while open_forks and open_forks[-1][1] < layer.step:
+            open_forks.pop()
         if layer.weighted and open_forks:
             name = open_forks[-1][2]
             held[layer.name] = (graph.tensors[name].nbytes or 0, name)

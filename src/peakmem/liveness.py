@@ -90,9 +90,7 @@ def live_ranges(graph: Graph, *, hold_inputs: bool = False) -> Liveness:
                 if at is not None:
                     index[name] = at
                     names[at].append(name)
-                    if step + 1 > stops[at]:
-                        stops[at] = step + 1
-                    continue
+                    continue  # the operator read it, so that it lives to the end of this step
                 if source in tensors and tensors[source].role == "constant":
                     continue  # a view of the model's own bytes
             open_buffer(name, step, "activation")

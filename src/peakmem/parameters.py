@@ -132,15 +132,21 @@ def _uses(
     graph: Graph, outer: Mapping[str, Tensor]
 ) -> Iterator[tuple[str, ParameterRole, int, int, Mapping[str, Tensor]]]:
     """(constant, role, output channels, packed elements or 0, tensors) for each read of a constant."""
-    table: dict[str, Tensor] = {**outer, **graph.tensors}
+    # Of the enclosing graph only what is read here: copying all of it for each body takes a square of time.
+    table = {name: outer[name] for name in graph.captured() if name in outer} if outer else {}
+    table.update({tensor.storage: outer[tensor.storage] for tensor in list(table.values()) if tensor.storage})
+    table.update(graph.tensors)
     roots: dict[str, str] = {}
     # results of operators on constants alone -> the stored constant they come from
+    made: set[str] = set()
+    # those constants
     producers = {name: operator for operator in graph.operators for name in operator.outputs if name}
     for operator in graph.operators:
         for body in operator.subgraphs:
             yield from _uses(body, table)
         root = _constant_root(operator, table, roots)
         if root is not None:
+            made.add(root)
             for name in operator.outputs:
                 if name:
                     roots[name] = root
@@ -149,7 +155,7 @@ def _uses(
                 continue
             source = roots.get(name, name)
             tensor = table[source]
-            if tensor.role != "constant" and source not in roots.values():
+            if tensor.role != "constant" and source not in made:
                 continue
             if root is not None and position == 0:
                 continue  # the role comes from whoever reads the result

@@ -116,7 +116,16 @@ def bound(
         if (given.tensors[name].nbytes or 0) > LARGEST_TENSOR:
             shown = format_shape(given.tensors[name].shape)
             raise ShapeError(f"the shape {shown} is larger than any address space", where=f"input {name!r}")
-    inferred = infer(given, dims=values, fallback=infer_with_onnx, trust_declared=not changed)
+    try:
+        inferred = infer(given, dims=values, fallback=infer_with_onnx, trust_declared=not changed)
+    except ShapeError as fault:
+        if not changed:
+            raise
+        raise ShapeError(
+            f"{fault.what}; the file fixes the sizes of its inputs and may repeat them inside",
+            where=fault.where,
+            hint="the sizes in the file (without --batch or --shape), or an export with dynamic axes",
+        ) from fault
     unread = sorted(set(dims or {}) - _symbols(graph) - {unknown.operator for unknown in inferred.unknowns})
     missing = [name for name in unread if not _names_output(graph, name)]
     if missing:

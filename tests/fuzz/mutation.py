@@ -1,8 +1,8 @@
 """Damage to ONNX files that can be repeated: the same seed gives the same mutant.
 
-Half of the mutations know nothing but bytes; the other half know ONNX and write files that are
+A third of the mutations know nothing but bytes; the others know ONNX and write files that are
 well formed and absurd, because damaged bytes rarely get past the reader. Nothing here knows
-peakmem, but for `outcome`, which asks it.
+peakmem, but for `outcome`, which asks it, and `questions`, which says what.
 """
 
 from __future__ import annotations
@@ -228,8 +228,8 @@ def _attribute(model: Any, rng: random.Random) -> str:
     attribute = _pick(node.attribute, rng)
     if attribute is None or rng.random() < 0.15:
         name = rng.choice(
-            ("axis", "axes", "perm", "group", "kernel_shape", "strides", "pads", "to", "auto_pad", "num_outputs", "name",
-             "inputs", "domain", "keepdims", "split", "blocksize", "equation", "hidden_size", "num_scan_inputs")
+            ("axis", "axes", "perm", "group", "kernel_shape", "strides", "pads", "to", "auto_pad", "num_outputs",
+             "name", "inputs", "domain", "keepdims", "split", "blocksize", "equation", "hidden_size", "num_scan_inputs")
         )  # fmt: skip
         attribute = node.attribute.add(name=name)
     name = attribute.name
@@ -265,7 +265,8 @@ def _rewire(model: Any, rng: random.Random) -> str:
         side.append(rng.choice(names))
     else:
         side[rng.randrange(len(side))] = rng.choice((*names, *names, "", "nowhere"))
-    return f"{node.op_type} {node.name[:30]!r}: {[n[:20] for n in node.input][:6]} -> {[n[:20] for n in node.output][:4]}"
+    reads, makes = [word[:20] for word in node.input[:6]], [word[:20] for word in node.output[:4]]
+    return f"{node.op_type} {node.name[:30]!r}: {reads} -> {makes}"
 
 
 OP_TYPES = sorted({schema.name for schema in onnx.defs.get_all_schemas() if schema.domain == ""})
@@ -417,7 +418,7 @@ def mutant(seeds: dict[str, bytes], case: int, seed: int = 0) -> tuple[bytes, st
     """The file of case number `case`, and what was done to which seed."""
     rng = random.Random(f"{seed}:{case}")
     name = sorted(seeds)[case % len(seeds)]
-    if rng.random() < 0.5:
+    if rng.random() < 0.35:
         data, what = _damage_bytes(seeds, name, rng)
     else:
         data, what = _damage_model(seeds[name], rng)
@@ -430,7 +431,25 @@ def peak_bytes() -> int:
     return high if sys.platform == "darwin" else high * 1024
 
 
-def outcome(path: Path) -> Outcome:
+def questions(case: int, seed: int = 0) -> dict[str, Any]:
+    """Arguments of `peakmem.estimate` for case number `case`; none for every second one."""
+    rng = random.Random(f"{seed}:{case}:questions")
+    if rng.random() < 0.5:
+        return {}
+    chosen: dict[str, Any] = {
+        "batch": rng.choice((1, 3, 2**20)),
+        "dtype": rng.choice(("float16", "int8", "int4")),
+        "assume": rng.choice(("naive", "eager", "inplace", "fused_add")),
+        "hold_inputs": True,
+        "budget": 1000,
+        "convention": "sum_outputs",
+        "dims": rng.choice(({"trips": 5}, {"n.1": 3}, {"batch": 2})),
+        "shapes": rng.choice(({"x": (2, 3, 8)}, {"": (1, 3, 8, 8)}, {"x": ()}, {"ids": (1, 0)})),
+    }
+    return {name: value for name, value in chosen.items() if rng.random() < 0.3}
+
+
+def outcome(path: Path, asked: dict[str, Any] | None = None) -> Outcome:
     """Let peakmem answer for the file at `path`, on screen and as JSON."""
     import peakmem
     from peakmem.render.tables import View, blocks
@@ -438,7 +457,7 @@ def outcome(path: Path) -> Outcome:
 
     before, start = peak_bytes(), time.perf_counter()
     try:
-        report = peakmem.estimate(path, batch=None)
+        report = peakmem.estimate(path, **asked or {})
         plain(blocks(report, View("iec", layers=True, conventions=True)))
         layers_csv(report)
         report.to_json()

@@ -17,7 +17,8 @@ EXTERNAL_BYTES = 4096
 
 CONTROL = """
 <ir_version: 9, opset_import: ["" : 18]>
-control (float[2, 3, 8] x, bool flag, int64 trips) => (float[2, 3, 8] y, float[2, 3, 8] z, s, float[trips, 2, 3, 8] each)
+control (float[2, 3, 8] x, bool flag, int64 trips)
+=> (float[2, 3, 8] y, float[2, 3, 8] z, s, float[trips, 2, 3, 8] each)
 <float[8] w = {1, 2, 3, 4, 5, 6, 7, 8}>
 {
     a = Mul (x, w)
@@ -80,10 +81,11 @@ act <alpha> (a) => (r)
 SHAPES = """
 <ir_version: 9, opset_import: ["" : 18]>
 shapes (float[2, 12, 6, 6] x, int64[5] ids) => (y, z, t, v, r, n, q, m, hot)
-<int64[2] tail = {4, -1}, int64[1] one = {1}, int64 zero = {0}, int64 three = {3}, int64[1] front = {0}, int64 unit = {1}, bool[1] yes = {1}, int64[4] reps = {1, 2, 1, 1},
- int64[8] pads = {0, 0, 1, 1, 0, 0, 1, 1}, int64[3] big = {2, 3, 5}, int64[1] k = {3}, float[4] scales = {1, 1, 2, 2},
- int64[2] from = {0, 1}, int64[2] to = {2, 9223372036854775807}, int64[2] axes = {0, 2}, float[7, 5] table,
- float[2] onoff = {0, 1}, int64[2] parts = {5, 7}, float[24, 12, 3, 3] w>
+<int64[2] tail = {4, -1}, int64[1] front = {0}, int64[4] reps = {1, 2, 1, 1}, int64[1] k = {3},
+ int64 zero = {0}, int64 unit = {1}, int64 three = {3}, bool[1] yes = {1}, int64[3] big = {2, 3, 5},
+ int64[8] pads = {0, 0, 1, 1, 0, 0, 1, 1}, float[4] scales = {1, 1, 2, 2}, int64[2] parts = {5, 7},
+ int64[2] from = {0, 1}, int64[2] to = {2, 9223372036854775807}, int64[2] axes = {0, 2},
+ float[2] onoff = {0, 1}, float[7, 5] table, float[24, 12, 3, 3] w>
 {
     sh = Shape (x)
     first = Gather <axis = 0> (sh, zero)
@@ -118,8 +120,8 @@ shapes (float[2, 12, 6, 6] x, int64[5] ids) => (y, z, t, v, r, n, q, m, hot)
 SEQUENCE = """
 <ir_version: 10, opset_import: ["" : 23, "com.microsoft" : 1]>
 sequence (int64[1, 8] ids) => (y, r, f)
-<float[50, 16] table, float[16] g, float[16] b, float[16, 48] wqkv, float[48] bqkv, float[16, 16] wo, float[1, 64, 16] wl,
- float[1, 64, 16] rl, float[1, 48, 16] wg, float[1, 48, 16] rg>
+<float[50, 16] table, float[16] g, float[16] b, float[16, 48] wqkv, float[48] bqkv, float[16, 16] wo,
+ float[1, 64, 16] wl, float[1, 64, 16] rl, float[1, 48, 16] wg, float[1, 48, 16] rg>
 {
     e = Gather (table, ids)
     n = LayerNormalization <axis = -1> (e, g, b)
@@ -200,15 +202,15 @@ def _quantised() -> Any:
 
 def built() -> dict[str, bytes]:
     """Small models that hold subgraphs, functions, external data, quantisation, shape arithmetic."""
+    tied = FUNCTIONS.replace("dense (g, w)", "dense (g, tied)").replace("] b>", "] b, float[16, 16] tied>")
     models = {
         "control": _parse(CONTROL),
         "functions": _parse(FUNCTIONS),
         "shapes": _parse(SHAPES),
         "sequence": _parse(SEQUENCE),
         "quantised": _quantised(),
-        "external": _parse(FUNCTIONS.replace("dense (g, w)", "dense (g, tied)").replace("] b>", "] b, float[16, 16] tied>"),
-                           ("w", "b", "tied")),
-    }  # fmt: skip
+        "external": _parse(tied, external=("w", "b", "tied")),
+    }
     return {name: model.SerializeToString() for name, model in models.items()}
 
 

@@ -267,3 +267,38 @@ def test_a_scan_hands_out_its_states():
     graph = Graph("main", tensors, (operator,), ("s0", "es"), ("last",))
     # Inside: s 20 + e 12 + s2 20 at the first step, s2 20 + row 28 at the second; the state of 20 is handed out.
     assert live_ranges(graph).inner_bytes == ((0, 32),)
+
+
+def test_outputs_left_out_are_not_handed_out():
+    # The first result of both branches is not asked for, so that its 100 floats stay inside.
+    then = body("then_branch", [(["x"], "t1", (100,)), (["x"], "y1", (10,))], {}, ["t1", "y1"])
+    other = body("else_branch", [(["x"], "t2", (100,)), (["x"], "y2", (10,))], {}, ["t2", "y2"])
+    tensors = {
+        "c": Tensor("c", (), INT64, "input"), "x": Tensor("x", (5,), FLOAT32, "input"),
+        "y": Tensor("y", (10,), FLOAT32),
+    }  # fmt: skip
+    choice = Operator("if", "If", ("c",), ("", "y"), subgraphs=(then, other))
+    graph = Graph("main", tensors, (choice,), ("c", "x"), ("y",))
+    # Inside 400 + 40 at the second step, of which 40 are the result.
+    assert live_ranges(graph).inner_bytes == ((0, 400),)
+    # c 8 + x 20 + y 40 + inner 400
+    assert live_bytes(live_ranges(graph)) == [468]
+
+
+def test_a_view_made_last_keeps_its_buffer_to_its_own_step(chain):
+    graph = chain(
+        [("Conv", ["x"], "a", 4), ("Reshape", ["a"], "v", 4), ("Conv", ["x"], "b", 1)],
+        inputs={"x": 2}, outputs=["b"],
+    )  # fmt: skip
+    # x 8 throughout, a 16 until the unread view of it is made, b 4 at the end
+    assert live_bytes(live_ranges(alias_views(graph))) == [24, 24, 12]
+
+
+def test_a_view_of_a_constant_takes_nothing(chain):
+    graph = chain(
+        [("Reshape", ["w"], "v", 9), ("Add", ["x", "v"], "y", 1)],
+        inputs={"x": 1}, outputs=["y"], constants={"w": 9},
+    )  # fmt: skip
+    ranges = live_ranges(alias_views(graph))
+    assert [buffer.name for buffer in ranges.buffers] == ["x", "y"]
+    assert live_bytes(ranges) == [4, 8]

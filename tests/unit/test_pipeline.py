@@ -44,6 +44,13 @@ def test_a_fixed_batch_is_replaced_and_said():
     assert any("fixed to 1 in the file" in line for line in report.assumptions)
 
 
+def test_a_batch_written_into_the_network_is_said():
+    b = GraphBuilder("t")
+    x = b.reshape(b.input("x", (2, 6)), (3, 4))
+    with pytest.raises(peakmem.ShapeError, match=r"the file fixes the sizes .* Try: the sizes in the file"):
+        peakmem.estimate(b.finish(x), batch=3)
+
+
 def test_which_dimension_is_the_batch_must_be_clear():
     b = GraphBuilder("t")
     x, y = b.input("x", (7, 1, 4)), b.input("y", (1, 1, 4))

@@ -39,7 +39,7 @@ WIDE = 160
 @click.option("--layers", is_flag=True, help="Show the layer table.")
 @click.option(
     "--convention", default="layer_in_out_weights", show_default=True, metavar="NAME",
-    help="What bytes mean in the layer table: layer_in_out_weights, layer_in_out, sum_outputs … (a wrong one lists all).",
+    help="What bytes mean in the layer table: layer_in_out_weights, layer_in_out, sum_outputs (a wrong one lists all).",
 )  # fmt: skip
 @click.option("--conventions", is_flag=True, help="Show every named definition of memory side by side.")
 @click.option(

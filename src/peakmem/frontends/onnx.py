@@ -30,6 +30,8 @@ KEEP_FLOATS = 64
 # elements; constants up to here are read, because shapes may be computed from them
 SMALL_MESSAGE = 1 << 20
 # bytes; a node up to this size is read whole, a larger one is walked in the file
+LONGEST_SCOPE, DEEPEST_SCOPE = 4096, 64
+# characters and parts of a module path
 DEEPEST = 48
 # nested subgraphs and functions
 MOST_OPERATORS = 2_000_000
@@ -817,7 +819,12 @@ def _dimension(data: bytes, start: int, end: int, name: str) -> Dim | None:
 def _scope_of_name(name: str) -> str:
     """`/layer1/layer1.0/conv1/Conv` → `layer1/layer1.0/conv1`; a name without parts has no scope."""
     head, slash, _ = name.strip("/").rpartition("/")
-    return head if slash else ""
+    return _scope(head) if slash else ""
+
+
+def _scope(path: str) -> str:
+    """`path`, or nothing where no module tree could be so deep."""
+    return path if len(path) <= LONGEST_SCOPE and path.count("/") < DEEPEST_SCOPE else ""
 
 
 _QUOTED = re.compile(r"'([^']*)'")
@@ -828,7 +835,7 @@ def _scope_of_metadata(data: bytes) -> str:
     key, content = _string_entry(data)
     if key != "pkg.torch.onnx.name_scopes":
         return ""
-    return "/".join(part for part in _QUOTED.findall(content)[:-1] if part)
+    return _scope("/".join(part for part in _QUOTED.findall(content)[:-1] if part))
 
 
 def _renamed(word: str, rename: Mapping[str, str], prefix: str) -> str:

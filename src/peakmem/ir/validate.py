@@ -62,9 +62,9 @@ def _validate_operator(operator: Operator, graph: Graph, made: set[str], outer: 
         if not (0 <= output < len(operator.outputs) and 0 <= source < len(operator.inputs)):
             raise GraphError(f"operator {operator.name!r} aliases positions it does not have", where=where)
     if operator.subgraphs:
-        visible = outer | made
         for subgraph in operator.subgraphs:
-            validate(subgraph, outer=frozenset(visible))
+            lent = (name for name in subgraph.captured() if name in made or name in outer)
+            validate(subgraph, outer=frozenset(lent))
 
 
 def schedule_order(operators: Sequence[Operator], where: str = "") -> tuple[Operator, ...]:

@@ -27,6 +27,10 @@ DTYPE_CODES = (
 # ONNX's numbers for element types, for dtype attributes that a front end left as a number
 
 
+MOST_DIMS = 1024
+# of one tensor; more are an overflow or an attack
+
+
 class Unresolved(Exception):
     """A rule needs something that is not known (a shape, the content of an input)."""
 
@@ -134,6 +138,8 @@ class Call:
 
     def unknown_shape(self, rank: int, output: int = 0) -> Shape:
         """A shape of which only the rank is known."""
+        if rank > MOST_DIMS:
+            raise self.error(f"the output would have {rank} dimensions")
         return tuple(self.unknown_dim(axis, output) for axis in range(rank))
 
     def error(self, what: str) -> ShapeError:

@@ -104,7 +104,7 @@ def _loop(operator: Operator, given: list[Fact], inner: Inner) -> Result:
         states = [Fact(None, state.dtype) for state in states]
         graph, facts = inner.run(body, [turn, condition, *states])
     trips = given[0].values if given and given[0].values else None
-    count: Dim | None = trips[0] if trips and _runs_to_the_end(graph, given) else None
+    count: Dim | None = trips[0] if trips and _runs_to_the_end(operator, graph, given) else None
     count = 0 if isinstance(count, int) and count < 0 else count
     outputs = list(states)
     for fact in facts[1 + len(states) :]:
@@ -118,13 +118,13 @@ def _name(operator: Operator, position: int) -> str:
     return name or operator.name
 
 
-def _runs_to_the_end(body: Graph, given: Sequence[Fact]) -> bool:
+def _runs_to_the_end(operator: Operator, body: Graph, given: Sequence[Fact]) -> bool:
     """Whether nothing but the trip count ends a loop: its condition is true and stays as it is."""
     first = given[1].values if len(given) > 1 else None
-    absent = len(given) < 2 or (given[1].shape is None and given[1].dtype is None)
+    absent = len(operator.inputs) < 2 or not operator.inputs[1]
     if not (absent or (first and first[0] is not None and not isinstance(first[0], Symbol) and first[0])):
         return False
-    made = {name: operator for operator in body.operators for name in operator.outputs}
+    made = {name: inside for inside in body.operators for name in inside.outputs}
     name = body.outputs[0]
     while name in made and made[name].op_type in ("Identity", "Cast"):
         name = made[name].inputs[0]

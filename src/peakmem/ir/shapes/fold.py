@@ -45,6 +45,8 @@ def fold(call: Call, outputs: Outputs) -> list[Values | None]:
     for position, name in enumerate(call.op.inputs):
         if name and call.values[position] is None:
             return nothing
+    if call.opset < 7 and call.attr("axis") is not None and call.attr("broadcast"):
+        return nothing  # the second operand is placed by `axis`, not by its end
     counts = [element_count(shape) for shape, _ in outputs]
     if any(count is None or count > LARGEST_FOLD for count in counts):
         return nothing
@@ -109,10 +111,7 @@ def _slice(call: Call, *_: object) -> Values | None:
     steps = steps or (1,)
     if not starts or not ends or len(starts) != 1:
         return None
-    bounds = (starts[0], ends[0], steps[0])
-    if not all(isinstance(bound, int) for bound in bounds) or bounds[2] == 0:
-        return None
-    return tuple(data[index] for index in slice_bounds(len(data), *bounds))
+    return tuple(data[index] for index in slice_bounds(len(data), starts[0], ends[0], steps[0]))
 
 
 def _cast(call: Call, _: object, dtype: DType | None) -> Values | None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from peakmem.ir.dims import Dim, Symbol
-from peakmem.ir.shapes.fold import equal
+from peakmem.ir.shapes.fold import WHOLE, equal
 from peakmem.ir.shapes.fold_work import Array, Fold, Work, reduction
 
 
@@ -80,9 +80,14 @@ def _quotient(work: Work) -> Array | None:
     return _with_symbols(compute)(work)
 
 
+_truncated = _with_symbols(lambda value: int(value) if isinstance(value, float) else value)
+
+
 def _cast(work: Work) -> Array | None:
     want = work.call.dtype_attr("to")
-    return None if want is not None and want.kind == "bool" else work.x[0]
+    if want is None or want.kind == "bool":
+        return None
+    return _truncated(work) if want.kind in WHOLE else work.x[0]
 
 
 SYMBOLIC: dict[str, Fold] = {

@@ -74,10 +74,10 @@ def _text(dims: tuple[Dim, ...]) -> str:
 @rule("Flatten")
 def flatten(call: Call) -> Specs:
     image = call.shape()
-    axis = call.attr("axis", 1)
-    axis = axis + len(image) if axis < 0 else axis
+    given = call.attr("axis", 1)
+    axis = given + len(image) if given < 0 else given
     if not 0 <= axis <= len(image):
-        raise call.error(f"axis {axis} is outside a shape of rank {len(image)}")
+        raise call.error(f"axis {given} is outside a shape of rank {len(image)}")
     return [((product(image[:axis]), product(image[axis:])), call.dtype())]
 
 

@@ -37,11 +37,6 @@ def infer_operator(
     if not count:
         return []
     domain = "" if operator.domain == "ai.onnx" else operator.domain
-    if not domain and operator.op_type in SEQUENCES:
-        try:
-            return [SEQUENCES[operator.op_type](operator, facts), *[NOTHING] * (count - 1)]
-        except UNEXPECTED as fault:
-            raise Unresolved(f"attributes or inputs do not fit the operator ({fault})") from fault
     call = Call(
         operator,
         [fact.shape for fact in facts],
@@ -49,6 +44,14 @@ def infer_operator(
         [fact.values for fact in facts],
         opsets.get(domain, 1 if domain else NEWEST_OPSET),
     )
+    if not domain and operator.op_type in SEQUENCES:
+        try:
+            found = SEQUENCES[operator.op_type](operator, facts)
+        except UNEXPECTED as fault:
+            raise Unresolved(f"attributes or inputs do not fit the operator ({fault})") from fault
+        if found.shape is not None:
+            _check(call, found.shape, found.dtype)
+        return [found, *[NOTHING] * (count - 1)]
     rule = find_rule(f"{domain}:{operator.op_type}" if domain else operator.op_type)
     specs = list(_ruled(rule, call, opsets, fallback))
     if len(specs) != count:
@@ -58,7 +61,9 @@ def infer_operator(
             _check(call, shape, dtype)
     if domain:
         return [Fact(shape, dtype) for shape, dtype in specs]
-    return [Fact(shape, dtype, value) for (shape, dtype), value in zip(specs, fold(call, specs), strict=True)]
+    # Contents are told of the outputs an operator should have; it may list more.
+    values = [*fold(call, specs), *[None] * count]
+    return [Fact(shape, dtype, value) for (shape, dtype), value in zip(specs, values, strict=False)]
 
 
 def _ruled(rule: Rule | None, call: Call, opsets: Mapping[str, int], fallback: Fallback | None) -> Specs:

@@ -19,10 +19,13 @@ from peakmem.ir.shapes.movement import concat_shape
 
 Elements: TypeAlias = tuple[Fact, ...]
 
-MOST_ELEMENTS = 4096
+MOST_ELEMENTS = 1024
+# of a sequence that is followed
 
 
 def _sequence(elements: Elements) -> Fact:
+    if len(elements) > MOST_ELEMENTS:
+        raise Unresolved(f"a sequence of more than {MOST_ELEMENTS} tensors is not followed")
     return Fact(None, None, None, elements)
 
 
@@ -33,9 +36,9 @@ def _elements(facts: list[Fact]) -> Elements:
     return elements
 
 
-def _position(facts: list[Fact], at: int, count: int) -> int | None:
+def _position(operator: Operator, facts: list[Fact], at: int, count: int) -> int | None:
     """The index given by input `at`, None when it is not given."""
-    if at >= len(facts) or (facts[at].values is None and facts[at].shape is None):
+    if at >= len(facts) or not operator.inputs[at]:
         return None
     values = facts[at].values
     if not values or not isinstance(values[0], int) or not -count <= values[0] < count:
@@ -51,24 +54,24 @@ def _empty(*_: object) -> Fact:
     return _sequence(())
 
 
-def _insert(_: Operator, facts: list[Fact]) -> Fact:
+def _insert(operator: Operator, facts: list[Fact]) -> Fact:
     elements = _elements(facts)
-    at = _position(facts, 2, len(elements) + 1)
+    at = _position(operator, facts, 2, len(elements) + 1)
     at = len(elements) if at is None else at
     return _sequence((*elements[:at], facts[1], *elements[at:]))
 
 
-def _erase(_: Operator, facts: list[Fact]) -> Fact:
+def _erase(operator: Operator, facts: list[Fact]) -> Fact:
     elements = _elements(facts)
-    at = _position(facts, 1, len(elements))
+    at = _position(operator, facts, 1, len(elements))
     at = len(elements) - 1 if at is None else at
     return _sequence((*elements[:at], *elements[at + 1 :]))
 
 
-def _at(_: Operator, facts: list[Fact]) -> Fact:
+def _at(operator: Operator, facts: list[Fact]) -> Fact:
     elements = _elements(facts)
     try:
-        at = _position(facts, 1, len(elements))
+        at = _position(operator, facts, 1, len(elements))
     except Unresolved:
         # Whichever it is, if they are all alike.
         if not elements or any(replace(one, values=None) != replace(elements[0], values=None) for one in elements):

@@ -66,9 +66,8 @@ def slice_size(size: Dim, start: Dim, end: Dim, step: int) -> Dim:
             return size
         if isinstance(end, Symbol):
             return end  # as a rule what is asked for is there
-        if isinstance(end, int):
-            # A size of 1 or more is taken for granted where a symbol stands for it.
-            return size + end if end < 0 else (end if end <= 1 else Symbol(f"min({size},{end})"))
+        # A size of 1 or more is taken for granted where a symbol stands for it.
+        return size + end if end < 0 else (end if end <= 1 else Symbol(f"min({size},{end})"))
     if step == 1 and far and isinstance(start, int):
         return size - start if start > 0 else Symbol(f"min({size},{-start})")
     if step == -1 and start == -1 and back:

@@ -13,6 +13,12 @@ from peakmem.ir.shapes.control import CONTROL, Inner, Run, control
 from peakmem.ir.shapes.facts import NEWEST_OPSET, NOTHING, Fact
 from peakmem.ir.shapes.operators import Fallback, infer_operator
 
+MOST_WORK = 50_000
+# operators inferred again for loops in loops, beyond twenty times all there are
+MOST_VALUES = 2_000_000
+LONG = 64
+# elements; contents longer than LONG are followed until so many are held
+
 
 def is_open(shape: Shape | None) -> bool:
     """Whether anything of `shape` is not a number yet."""
@@ -22,6 +28,11 @@ def is_open(shape: Shape | None) -> bool:
         if dim.__class__ is not int:
             return True
     return False
+
+
+def count_all(graph: Graph) -> int:
+    """How many operators there are, those of subgraphs included."""
+    return sum(1 + sum(count_all(body) for body in operator.subgraphs) for operator in graph.operators)
 
 
 class Walk:
@@ -37,6 +48,10 @@ class Walk:
         self.fallback = fallback
         self.trust_declared = trust_declared
         self.unknowns: list[Unknown] = []
+        self.work = 0
+        # operators inferred so far, those of a body each time it is run
+        self.most_work = MOST_WORK
+        self.values_held = 0
         self.followers = 0
         # operators without a shape only because an input has none
         self.declared_used = 0
@@ -56,6 +71,9 @@ class Walk:
 
     def graph(self, graph: Graph, outer: Mapping[str, Fact]) -> Graph:
         """`graph` inferred, with the facts that `outer` lends it."""
+        if not self.work:
+            self.most_work += 20 * count_all(graph)
+        self.work += len(graph.operators)
         facts: dict[str, Fact] = dict(outer)
         for name in graph.inputs:
             self.symbols.update(dim.name for dim in graph.tensors[name].shape or () if isinstance(dim, Symbol))
@@ -89,6 +107,8 @@ class Walk:
     ) -> tuple[tuple[Graph, ...], list[Fact]]:
         """The bodies of an operator, inferred, and the facts of its outputs."""
         given = [facts.get(name, NOTHING) if name else NOTHING for name in operator.inputs]
+        if self.values_held > MOST_VALUES:
+            given = [replace(fact, values=None) if fact.values and len(fact.values) > LONG else fact for fact in given]
         bodies = operator.subgraphs
         results: list[Fact]
         reason = ""
@@ -101,6 +121,9 @@ class Walk:
         except Unresolved as fault:
             reason = str(fault)
             results = [NOTHING] * len(operator.outputs)
+        for fact in results:
+            if fact.values is not None and len(fact.values) > LONG:
+                self.values_held += len(fact.values)
         settled = [self.settle(name, fact, graph) for name, fact in zip(operator.outputs, results, strict=True)]
         if any(is_open(fact.shape) for fact in settled):
             follows = any(name and fact.shape is None for name, fact in zip(operator.inputs, given, strict=True))
@@ -112,6 +135,8 @@ class Walk:
         before: dict[str, tuple[int, int, int, int]] = {}
 
         def run(body: Graph, inputs: list[Fact]) -> tuple[Graph, list[Fact]]:
+            if self.work > self.most_work:
+                raise Unresolved("loops that hold loops change their shapes in too many ways to be followed")
             if body.name in before:
                 unknowns, disagreements, self.declared_used, self.followers = before[body.name]
                 del self.unknowns[unknowns:], self.disagreements[disagreements:]
