@@ -175,8 +175,8 @@ def _constant_root(operator: Operator, table: Mapping[str, Tensor], roots: Mappi
         return None
     if operator.op_type in ("ConstantOfShape", "Range", "Shape", "Expand", "Tile", "Pad", "EyeLike", "OneHot"):
         # Made at load rather than stored: the result itself is what is held.
-        result = table[operator.outputs[0]]
-        return result.name if result.values is None or len(result.values) > 64 else None
+        result = table.get(operator.outputs[0]) if operator.outputs else None
+        return None if result is None or (result.values is not None and len(result.values) <= 64) else result.name
     first = operator.inputs[0]
     return roots.get(first, first) if first else None
 

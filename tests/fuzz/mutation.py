@@ -259,7 +259,9 @@ def _rewire(model: Any, rng: random.Random) -> str:
     names += _names(model.graph)[:50]
     what = rng.randrange(6)
     side = node.output if what == 0 else node.input
-    if what == 1 and len(side):
+    if what == 5 and rng.random() < 0.3:
+        del (node.output if rng.random() < 0.3 else node.input)[:]
+    elif what == 1 and len(side):
         del side[rng.randrange(len(side))]
     elif what == 2 or not side:
         side.append(rng.choice(names))

@@ -111,8 +111,9 @@ def test_block_input_without_module_paths_spans_a_tensor_read_twice():
     """The same residual network without scopes: the shortcut is still seen."""
     from dataclasses import replace
 
+    from peakmem.binding import bound
     from peakmem.ir.shapes import infer
-    from peakmem.pipeline import bound, load
+    from peakmem.pipeline import load
     from peakmem.study import Study
 
     graph = bound(load("resnet50"))

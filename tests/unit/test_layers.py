@@ -1,8 +1,9 @@
 """The layer table against the one published in "NCNN Peak Memory Benchmark" (MobileNetV1)."""
 
 import peakmem
+from peakmem.binding import bound
 from peakmem.layers import groups
-from peakmem.pipeline import bound, load
+from peakmem.pipeline import load
 from peakmem.study import Study
 
 # kernel, input (height x width x channels), bytes. The row 3x3x1024 is labelled "dw/s2" there; its

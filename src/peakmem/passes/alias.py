@@ -21,7 +21,7 @@ def alias_views(graph: Graph) -> Graph:
 
 
 def _is_view(operator: Operator, graph: Graph) -> bool:
-    if operator.domain or not operator.inputs or not operator.outputs:
+    if operator.domain or not any(operator.inputs[:1]) or not any(operator.outputs[:1]):
         return False
     if operator.op_type in VIEWS:
         return True

@@ -29,13 +29,20 @@ class _Tail:
     quantiser: Operator
 
 
+def _is_whole(operator: Operator) -> bool:
+    """Whether its first input and output are there, as they have to be."""
+    return bool(operator.inputs and operator.inputs[0] and operator.outputs and operator.outputs[0])
+
+
 class _Merge:
     """One walk over a graph that holds QuantizeLinear or DequantizeLinear."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.tensors: dict[str, Tensor] = dict(graph.tensors)
-        self.dequantised = {op.outputs[0]: op for op in graph.operators if key(op) in DEQUANTIZE}
+        self.dequantised = {
+            op.outputs[0]: op for op in graph.operators if key(op) in DEQUANTIZE and _is_whole(op)
+        }
         self.consumers = graph.consumers()
         self.held = set(graph.outputs)
         self.final: dict[str, str] = {}
@@ -95,7 +102,7 @@ class _Merge:
                 return None
             reader = self.graph.operators[readers[0]]
             if key(reader) in QUANTIZE:
-                return _Tail(tuple(floats), reader) if reader.inputs[0] == name else None
+                return _Tail(tuple(floats), reader) if reader.inputs[0] == name and _is_whole(reader) else None
             if key(reader) not in UNARY or len(reader.outputs) != 1 or reader.inputs[0] != name:
                 return None
             name = reader.outputs[0]

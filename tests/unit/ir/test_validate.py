@@ -131,3 +131,13 @@ def test_a_hundred_thousand_operators_build_and_validate_in_seconds():
     assert len(graph.operators) == 99_999
     # A bound against quadratic work, far above the measured time.
     assert time.perf_counter() - started < 60
+
+
+def test_results_left_out_and_several_views_are_fine():
+    validate(graph(op("1", ["x"], ["", "a"]), inputs=("x",)))
+    validate(graph(op("1", ["x", "y"], ["a", "b"], aliases=((0, 0), (1, 1))), inputs=("x", "y")))
+
+
+def test_an_operator_waits_for_all_it_reads():
+    sum_, left, right = op("sum", ["l", "r"], ["a"]), op("left", ["x"], ["l"]), op("right", ["l"], ["r"])
+    assert schedule_order([sum_, left, right]) == (left, right, sum_)

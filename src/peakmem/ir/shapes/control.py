@@ -141,6 +141,8 @@ def _scan(operator: Operator, given: list[Fact], inner: Inner) -> Result:
     given = given[1:] if batched else given
     count = int(operator.attributes.get("num_scan_inputs", 1))
     split = len(given) - count
+    if not 0 <= split <= len(given):
+        raise Unresolved(f"{count} of its {len(given)} inputs cannot be sequences")
     states, sequences = given[:split], given[split:]
     axes = operator.attributes.get("scan_input_axes") or (0,) * count
     batch = next((fact.shape[0] for fact in given if fact.shape), None) if batched else None

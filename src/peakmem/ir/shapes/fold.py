@@ -36,7 +36,7 @@ def fold(call: Call, outputs: Outputs) -> list[Values | None]:
     nothing: list[Values | None] = [None] * len(outputs)
     op_type = call.op.op_type
     if op_type in ALWAYS:
-        shape = call.shapes[0]
+        shape = call.shapes[0] if call.shapes else None
         if shape is None:
             return nothing
         if op_type == "Shape":
