@@ -70,9 +70,7 @@ def read(path: Path) -> Graph:
         with path.open("rb") as file:
             head = file.read(HEAD)
     except (FileNotFoundError, NotADirectoryError):
-        raise FormatError(
-            "there is no such file", where=where, expected="a model file or a built-in network"
-        ) from None
+        raise FormatError("there is no such file", where=where, expected="a model file or a built-in network") from None
     except (OSError, ValueError) as fault:
         reason = getattr(fault, "strerror", None) or str(fault)
         raise FormatError(f"cannot be read ({reason})", where=where) from fault

@@ -11,23 +11,28 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from peakmem import dtypes
-from peakmem.dtypes import DType
 from peakmem.errors import FormatError, GraphError, PeakmemError
 from peakmem.frontends import wire
-from peakmem.frontends.wire import BYTES, FIXED32, VARINT, Field, WireError, WireFile, signed, text
-from peakmem.ir.dims import Dim, Shape, Symbol
+from peakmem.frontends.onnx_tensors import (
+    KEEP_INTEGERS,
+    Memory,
+    Source,
+    TensorReader,
+    element_type,
+    string_entry,
+    value_info,
+)
+from peakmem.frontends.wire import BYTES, FIXED32, VARINT, WireError, WireFile, signed, text
+from peakmem.ir.dims import Shape
 from peakmem.ir.graph import Graph, Operator, Tensor, Unknown
 from peakmem.ir.validate import schedule_order, validate
 
-KEEP_INTEGERS = 4096
-KEEP_FLOATS = 64
-# elements; constants up to here are read, because shapes may be computed from them
 SMALL_MESSAGE = 1 << 20
 # bytes; a node up to this size is read whole, a larger one is walked in the file
 LONGEST_SCOPE, DEEPEST_SCOPE = 4096, 64
@@ -41,20 +46,6 @@ LONGEST_LIST = 1 << 18
 LONGEST_TEXT = 1 << 16
 # elements and bytes; attributes up to here are kept, larger ones only sized
 
-# TensorProto.DataType
-ELEMENT_TYPES: Mapping[int, DType] = {
-    1: dtypes.FLOAT32, 2: dtypes.UINT8, 3: dtypes.INT8, 4: dtypes.UINT16, 5: dtypes.INT16,
-    6: dtypes.INT32, 7: dtypes.INT64, 8: dtypes.STRING, 9: dtypes.BOOL, 10: dtypes.FLOAT16,
-    11: dtypes.FLOAT64, 12: dtypes.UINT32, 13: dtypes.UINT64, 14: dtypes.COMPLEX64,
-    15: dtypes.COMPLEX128, 16: dtypes.BFLOAT16, 17: dtypes.FLOAT8E4M3FN, 18: dtypes.FLOAT8E4M3FNUZ,
-    19: dtypes.FLOAT8E5M2, 20: dtypes.FLOAT8E5M2FNUZ, 21: dtypes.UINT4, 22: dtypes.INT4,
-    23: dtypes.FLOAT4E2M1, 24: dtypes.FLOAT8E8M0, 25: dtypes.UINT2, 26: dtypes.INT2,
-    27: dtypes.FLOAT6E2M3, 28: dtypes.FLOAT6E3M2,
-}  # fmt: skip
-_STRUCT_CODES = {
-    "int64": "q", "int32": "i", "int16": "h", "int8": "b", "uint64": "Q", "uint32": "I",
-    "uint16": "H", "uint8": "B", "bool": "?", "float32": "f", "float64": "d", "float16": "e",
-}  # fmt: skip
 _INTEGER = frozenset(
     ("K", "N", "axis", "batch_dims", "blocksize", "ceil_mode", "group", "hidden_size", "keepdims", "num_outputs",
      "num_scan_inputs")
@@ -69,44 +60,6 @@ LOCATED: Mapping[int, str] = {5: "tensor", 6: "graph", 22: "sparse"}
 _DTYPE_ATTRIBUTES = ("to", "dtype", "output_dtype")
 _ONNX_DOMAINS = ("", "ai.onnx")
 _KNOWN_DOMAINS = ("", "com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc")
-
-
-class Source(Protocol):
-    """Where a message lies: bytes in memory, or a file walked through a window."""
-
-    def read(self, start: int, end: int) -> bytes:
-        """The bytes from `start` to `end`."""
-
-    def fields(self, start: int, end: int) -> Iterator[Field]:
-        """The fields of the message between two offsets."""
-
-
-class Memory:
-    """A message that is small enough to be held."""
-
-    __slots__ = ("data",)
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-
-    def read(self, start: int, end: int) -> bytes:
-        return self.data[start:end]
-
-    def fields(self, start: int, end: int) -> Iterator[Field]:
-        return wire.fields(self.data, start, end)
-
-
-@dataclass(slots=True)
-class _Constant:
-    """A TensorProto as far as it is read."""
-
-    name: str = ""
-    dims: list[int] = field(default_factory=list)
-    code: int = 0
-    raw: tuple[int, int] | None = None
-    typed: list[tuple[int, int, int, int]] = field(default_factory=list)
-    external: dict[str, str] = field(default_factory=dict)
-    is_external: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,11 +110,7 @@ class _Reader:
         self.file = file
         self.opsets: dict[str, int] = {}
         self.functions: dict[tuple[str, str, str], _Function] = {}
-        self.storages: dict[tuple[Path, int, int], str] = {}
-        # of the graph that is being read: the constant that came first on these external bytes
-        self.external: dict[str, tuple[Path, int]] = {}
-        # file and size by location
-        self.missing_data = 0
+        self.tensors = TensorReader(path)
         self.operator_count = 0
         self.expansion = 0
         self.calling: list[tuple[str, str, str]] = []
@@ -207,14 +156,14 @@ class _Reader:
             if graph.tensors[given].shape is None and graph.tensors[given].dtype is None:
                 reason = "the input is not a dense tensor (a sequence, a map or an optional)"
                 self.unknowns.append(Unknown(given, "input", reason))
-        if self.missing_data:
-            self.notes.append(f"{self.missing_data} constants hold no data; they are sized by their shapes")
+        if self.tensors.missing_data:
+            self.notes.append(f"{self.tensors.missing_data} constants hold no data; they are sized by their shapes")
         graph = replace(
             graph,
             tensors=_with_literal_parameters(graph.tensors),
             name=graph.name or self.path.stem,
             source=str(self.path),
-            notes=(*graph.notes, *self.notes),
+            notes=(*graph.notes, *self.notes, *self.tensors.notes),
             unknowns=(*graph.unknowns, *self.unknowns),
         )
         validate(graph)
@@ -250,9 +199,7 @@ class _Reader:
 
     # -- graphs --------------------------------------------------------------------------
 
-    def graph(
-        self, source: Source, start: int, end: int, *, name: str, depth: int, given: Mapping[str, Any]
-    ) -> Graph:
+    def graph(self, source: Source, start: int, end: int, *, name: str, depth: int, given: Mapping[str, Any]) -> Graph:
         """A GraphProto; `name` is the attribute it belongs to, empty for the main graph.
 
         `given` holds the attributes of the function whose body this is part of.
@@ -260,7 +207,7 @@ class _Reader:
         if depth > DEEPEST:
             raise FormatError(f"subgraphs are nested deeper than {DEEPEST}")
         title = name
-        outer_storages, self.storages = self.storages, {}
+        outer_storages, self.tensors.storages = self.tensors.storages, {}
         nodes: list[tuple[Source, int, int]] = []
         declared: dict[str, Tensor] = {}
         constants: dict[str, Tensor] = {}
@@ -272,13 +219,13 @@ class _Reader:
             if number == 1:
                 nodes.append((source, value, stop))
             elif number == 5:
-                tensor = self.constant(source, value, stop, "")
+                tensor = self.tensors.constant(source, value, stop, "")
                 _add_constant(constants, tensor)
             elif number == 15:
-                _add_constant(constants, self.sparse(source, value, stop, ""))
+                _add_constant(constants, self.tensors.sparse(source, value, stop, ""))
             elif number in (11, 12, 13):
                 data = source.read(value, stop)
-                tensor = _value_info(data, "input" if number == 11 else "activation")
+                tensor = value_info(data, "input" if number == 11 else "activation")
                 if number == 13:
                     declared.setdefault(tensor.name, tensor)
                     continue
@@ -299,7 +246,7 @@ class _Reader:
         taken: dict[str, int] = {}
         for where, first, last in nodes:
             self._node(where, first, last, operators, constants, taken, "", given, depth)
-        self.storages = outer_storages
+        self.tensors.storages = outer_storages
         tensors: dict[str, Tensor] = {word: declared[word] for word in open_inputs}
         tensors.update(constants)
         for operator in operators:
@@ -394,7 +341,7 @@ class _Reader:
                 body = self.graph(place.source, place.start, place.end, name=key, depth=depth + 1, given=given)
                 bodies.append(body if rename is None else _rename_captured(body, rename, prefix))
             elif op_type == "ConstantOfShape" and key == "value" and place.form == "tensor":
-                fill = self.constant(place.source, place.start, place.end, key)
+                fill = self.tensors.constant(place.source, place.start, place.end, key)
                 attributes["value"] = fill.values or (0,)
                 attributes["value_dtype"] = fill.dtype.name if fill.dtype else "float32"
             else:
@@ -407,7 +354,7 @@ class _Reader:
                 if code == 0:
                     del attributes[key]
                     continue
-                attributes[key] = _element_type(code, f"attribute {key!r} of node {name!r}").name
+                attributes[key] = element_type(code, f"attribute {key!r} of node {name!r}").name
         if domain in _KNOWN_DOMAINS:
             _check_kinds(name, attributes)
         self.operator_count += 1
@@ -494,60 +441,9 @@ class _Reader:
 
     # -- constants -----------------------------------------------------------------------
 
-    def constant(self, source: Source, start: int, end: int, name: str) -> Tensor:
-        """A TensorProto as a constant: sized, its content read only when small."""
-        proto = _tensor_fields(source, start, end)
-        name = name or proto.name
-        dtype = _element_type(proto.code, f"constant {name!r}")
-        shape = _checked_dims(proto.dims, f"constant {name!r}")
-        count = 1
-        for dim in shape:
-            count *= dim
-        nbytes = dtype.nbytes(count)
-        if nbytes is not None and nbytes > 1 << 56:
-            raise FormatError(f"constant {name!r} of {'x'.join(map(str, shape))} is larger than any address space")
-        storage = ""
-        if proto.is_external:
-            storage = self._external(name, proto.external, nbytes)
-        elif proto.raw is not None and nbytes is not None:
-            held = proto.raw[1] - proto.raw[0]
-            if held != nbytes:
-                raise FormatError(
-                    f"constant {name!r} holds {held} bytes, its shape {'x'.join(map(str, shape)) or 'scalar'} "
-                    f"of {dtype} needs {nbytes}"
-                )
-        elif count and not proto.typed:
-            self.missing_data += 1
-        values = _values(source, proto, dtype, count) if not proto.is_external else None
-        return Tensor(name, shape, dtype, "constant", storage, values)
-
-    def sparse(self, source: Source, start: int, end: int, name: str) -> Tensor:
-        """A SparseTensorProto as the dense constant that engines expand it to at load."""
-        values: Tensor | None = None
-        stored = 0
-        dims: list[int] = []
-        for number, kind, value, stop in source.fields(start, end):
-            if number in (1, 2) and kind == BYTES:
-                part = self.constant(source, value, stop, name)
-                stored += part.nbytes or 0
-                values = part if number == 1 else values
-            elif number == 3:
-                dims += (
-                    [signed(value)]
-                    if kind == VARINT
-                    else wire.packed_varints(source.read(value, stop))
-                )
-        if values is None:
-            raise FormatError(f"sparse constant {name!r} has no values")
-        shape = _checked_dims(dims, f"sparse constant {values.name!r}")
-        self.notes.append(
-            f"sparse constant {values.name!r} is counted dense, as engines expand it; the file holds {stored:,} B of it"
-        )
-        return replace(values, shape=shape, values=None, storage="")
-
     def _located(self, place: _Located, name: str) -> Tensor:
         """The constant that an attribute holds, called `name`."""
-        read = self.sparse if place.form == "sparse" else self.constant
+        read = self.tensors.sparse if place.form == "sparse" else self.tensors.constant
         return read(place.source, place.start, place.end, name)
 
     def _constant_node(
@@ -572,56 +468,6 @@ class _Reader:
                 return Tensor(output, shape, dtype, "constant", values=kept, parameter=False)
         return None
 
-    def _external(self, name: str, entries: Mapping[str, str], nbytes: int | None) -> str:
-        """Check that external data is there; the name of the first tensor on the same bytes."""
-        location = entries.get("location", "")
-        where = f"constant {name!r}"
-        if not location:
-            raise FormatError(f"{where} says its data is external, but not where")
-        if location not in self.external:
-            self.external[location] = self._beside(location, where)
-        target, size = self.external[location]
-        try:
-            offset = int(entries.get("offset", "0") or 0)
-            length = int(entries.get("length", "-1") or -1)
-        except ValueError:
-            raise FormatError(f"{where} has an external offset or length that is not a number") from None
-        if length < 0:
-            length = nbytes or 0
-        if offset < 0 or offset + length > size:
-            raise FormatError(
-                f"{where} needs bytes {offset} to {offset + length} of {location!r}, which has {size}"
-            )
-        if nbytes is not None and length != nbytes:
-            raise FormatError(f"{where} has {length} external bytes, its shape needs {nbytes}")
-        if length == 0:
-            return ""
-        first = self.storages.setdefault((target, offset, length), name)
-        return "" if first == name else first
-
-    def _beside(self, location: str, where: str) -> tuple[Path, int]:
-        """The file that an external location means, and its size.
-
-        It has to be in the model's folder. Where the model itself is a link, as in the cache of the
-        Hugging Face hub, the folder it leads to will do.
-        """
-        shown = location if len(location) <= 200 else f"{location[:200]}…"
-        try:
-            folders = (self.path.parent.resolve(), self.path.resolve().parent)
-            target = (folders[0] / location).resolve()
-            if Path(location).is_absolute() or not any(target.is_relative_to(folder) for folder in folders):
-                raise FormatError(
-                    f"{where} points to external data outside the model's folder: {shown!r}",
-                    expected="a file beside the model",
-                )
-            if not target.is_file():
-                raise FormatError(f"the external data file {shown!r} is missing", hint=f"put it into {folders[0]}")
-            return target, target.stat().st_size
-        except (OSError, ValueError, RuntimeError) as fault:
-            # Too long, a NUL in it, or links in a circle.
-            reason = getattr(fault, "strerror", None) or str(fault)
-            raise FormatError(f"{where} cannot have its data at {shown!r} ({reason})") from fault
-
 
 def _opset(data: bytes) -> tuple[str, int]:
     """An OperatorSetIdProto as (domain, version)."""
@@ -643,9 +489,7 @@ def _with_literal_parameters(tensors: Mapping[str, Tensor]) -> Mapping[str, Tens
 
     if any(tensor.parameter and is_table(tensor) for tensor in tensors.values()):
         return tensors
-    return {
-        name: replace(tensor, parameter=True) if is_table(tensor) else tensor for name, tensor in tensors.items()
-    }
+    return {name: replace(tensor, parameter=True) if is_table(tensor) else tensor for name, tensor in tensors.items()}
 
 
 def _looks_like_onnx(file: WireFile) -> bool:
@@ -685,137 +529,6 @@ def _add_constant(constants: dict[str, Tensor], tensor: Tensor) -> None:
     constants[tensor.name] = tensor
 
 
-def _element_type(code: int, where: str) -> DType:
-    dtype = ELEMENT_TYPES.get(code)
-    if dtype is None:
-        raise FormatError(f"{where} has the unknown element type {code}", expected="1 to 28")
-    return dtype
-
-
-def _checked_dims(dims: list[int], where: str) -> tuple[int, ...]:
-    for dim in dims:
-        if dim < 0:
-            raise FormatError(f"{where} has a negative dimension: {'x'.join(map(str, dims))}")
-    return tuple(dims)
-
-
-def _tensor_fields(source: Source, start: int, end: int) -> _Constant:
-    proto = _Constant()
-    for number, kind, value, stop in source.fields(start, end):
-        if number == 1:
-            if kind == VARINT:
-                proto.dims.append(signed(value))
-            elif kind == BYTES:
-                proto.dims += wire.packed_varints(source.read(value, stop))
-            if len(proto.dims) > 1024:
-                raise FormatError("a constant has more than 1024 dimensions")
-        elif number == 2 and kind == VARINT:
-            proto.code = value
-        elif number == 8 and kind == BYTES:
-            proto.name = text(source.read(value, stop), 0, stop - value)
-        elif number == 9 and kind == BYTES:
-            proto.raw = (value, stop)
-        elif number in (4, 5, 6, 7, 10, 11):
-            if len(proto.typed) <= KEEP_INTEGERS:
-                proto.typed.append((number, kind, value, stop))
-        elif number == 13 and kind == BYTES:
-            key, content = _string_entry(source.read(value, stop))
-            proto.external[key] = content
-        elif number == 14 and kind == VARINT:
-            proto.is_external = value == 1
-    return proto
-
-
-def _values(source: Source, proto: _Constant, dtype: DType, count: int) -> tuple[Any, ...] | None:
-    """Content of a small constant of numbers, else None."""
-    code = _STRUCT_CODES.get(dtype.name)
-    if code is None or count > (KEEP_FLOATS if dtype.kind == "float" else KEEP_INTEGERS):
-        return None
-    if proto.raw is not None:
-        return struct.unpack(f"<{count}{code}", source.read(*proto.raw))
-    values: list[Any] = []
-    for number, kind, value, stop in proto.typed:
-        if kind == VARINT:
-            values.append(signed(value))
-            continue
-        data = source.read(value, stop)
-        if number in (5, 7, 11):
-            values += wire.packed_varints(data)
-        elif number in (4, 10):
-            width, letter = (4, "f") if number == 4 else (8, "d")
-            values += struct.unpack(f"<{len(data) // width}{letter}", data[: len(data) // width * width])
-    if dtype is dtypes.UINT64:
-        values = [value & 0xFFFFFFFFFFFFFFFF for value in values if isinstance(value, int)]
-    if dtype is dtypes.FLOAT16:
-        # float16 travels as its bits in int32_data
-        if not all(isinstance(bits, int) for bits in values):
-            return None
-        values = [struct.unpack("<e", struct.pack("<H", bits & 0xFFFF))[0] for bits in values]
-    if dtype is dtypes.BOOL:
-        values = [bool(value) for value in values]
-    return tuple(values) if len(values) == count else None
-
-
-def _string_entry(data: bytes) -> tuple[str, str]:
-    key = content = ""
-    for number, kind, value, stop in wire.fields(data, 0, len(data)):
-        if kind == BYTES:
-            if number == 1:
-                key = text(data, value, stop)
-            elif number == 2:
-                content = text(data, value, stop)
-    return key, content
-
-
-def _value_info(data: bytes, role: str) -> Tensor:
-    """A ValueInfoProto as a declared tensor; a type that is not a dense tensor has no shape."""
-    name = ""
-    shape: Shape | None = None
-    dtype: DType | None = None
-    for number, kind, value, stop in wire.fields(data, 0, len(data)):
-        if kind != BYTES:
-            continue
-        if number == 1:
-            name = text(data, value, stop)
-        elif number == 2:
-            for form, form_kind, first, last in wire.fields(data, value, stop):
-                if form == 1 and form_kind == BYTES:
-                    shape, dtype = _tensor_type(data, first, last, name)
-    named = None
-    if shape is not None:
-        named = tuple(Symbol(f"{name}.{axis}") if dim is None else dim for axis, dim in enumerate(shape))
-    return Tensor(name, named, dtype, "input" if role == "input" else "activation")
-
-
-def _tensor_type(data: bytes, start: int, end: int, name: str) -> tuple[Any, DType | None]:
-    shape: list[Dim | None] | None = None
-    dtype = None
-    for number, kind, value, stop in wire.fields(data, start, end):
-        if number == 1 and kind == VARINT:
-            dtype = _element_type(value, f"tensor {name!r}") if value else None
-        elif number == 2 and kind == BYTES:
-            shape = []
-            for dim, dim_kind, first, last in wire.fields(data, value, stop):
-                if dim == 1 and dim_kind == BYTES:
-                    shape.append(_dimension(data, first, last, name))
-                    if len(shape) > 1024:
-                        raise FormatError(f"tensor {name!r} has more than 1024 dimensions")
-    return None if shape is None else tuple(shape), dtype
-
-
-def _dimension(data: bytes, start: int, end: int, name: str) -> Dim | None:
-    for number, kind, value, stop in wire.fields(data, start, end):
-        if number == 1 and kind == VARINT:
-            size = signed(value)
-            if size < -1:
-                raise FormatError(f"tensor {name!r} has a negative dimension {size}")
-            # -1 is how several exporters write "not fixed".
-            return None if size == -1 else size
-        if number == 2 and kind == BYTES and stop > value:
-            return Symbol(text(data, value, stop))
-    return None
-
-
 def _scope_of_name(name: str) -> str:
     """`/layer1/layer1.0/conv1/Conv` → `layer1/layer1.0/conv1`; a name without parts has no scope."""
     head, slash, _ = name.strip("/").rpartition("/")
@@ -832,7 +545,7 @@ _QUOTED = re.compile(r"'([^']*)'")
 
 def _scope_of_metadata(data: bytes) -> str:
     """The module path that PyTorch's newer exporter writes into a node's metadata."""
-    key, content = _string_entry(data)
+    key, content = string_entry(data)
     if key != "pkg.torch.onnx.name_scopes":
         return ""
     return _scope("/".join(part for part in _QUOTED.findall(content)[:-1] if part))

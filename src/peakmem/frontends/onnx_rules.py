@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from peakmem.frontends.onnx import ELEMENT_TYPES
+from peakmem.frontends.onnx_tensors import ELEMENT_TYPES
 from peakmem.ir.dims import Dim, Symbol
 from peakmem.ir.graph import Operator
 from peakmem.ir.shapes.call import Call, Spec, Unresolved
@@ -95,5 +95,3 @@ def _spec(found: Any) -> Spec:
         else:
             dims.append(Symbol(dim.dim_param or f"?{axis}"))
     return tuple(dims), dtype
-
-

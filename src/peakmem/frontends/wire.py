@@ -206,7 +206,5 @@ class WireFile:
             begin = base + at
             pos = begin + size
             if pos > end:
-                raise WireError(
-                    f"a field of {size} bytes at byte {begin} runs past byte {end}, the end of its message"
-                )
+                raise WireError(f"a field of {size} bytes at byte {begin} runs past byte {end}, the end of its message")
             yield tag >> 3, wire, begin, pos

@@ -40,9 +40,7 @@ class _Merge:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.tensors: dict[str, Tensor] = dict(graph.tensors)
-        self.dequantised = {
-            op.outputs[0]: op for op in graph.operators if key(op) in DEQUANTIZE and _is_whole(op)
-        }
+        self.dequantised = {op.outputs[0]: op for op in graph.operators if key(op) in DEQUANTIZE and _is_whole(op)}
         self.consumers = graph.consumers()
         self.held = set(graph.outputs)
         self.final: dict[str, str] = {}

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 import peakmem
 from peakmem.dtypes import DTYPES
 from peakmem.errors import FormatError, GraphError
-from peakmem.frontends.onnx import ELEMENT_TYPES
+from peakmem.frontends.onnx_tensors import ELEMENT_TYPES
 from peakmem.parameters import parameters
 from tests.unit.frontends.onnx_files import FLOAT, INT64, body, external, load, model, save, value, weight
 
@@ -70,9 +70,7 @@ def test_strings_have_a_count_and_no_bytes(tmp_path):
 def test_small_contents_are_read_in_either_form(tmp_path, dtype, values, raw):
     array = np.array(values, dtype=dtype)
     code = helper.np_dtype_to_tensor_dtype(array.dtype)
-    tensor = (
-        numpy_helper.from_array(array, "w") if raw else helper.make_tensor("w", code, array.shape, array.tolist())
-    )
+    tensor = numpy_helper.from_array(array, "w") if raw else helper.make_tensor("w", code, array.shape, array.tolist())
     assert tensor.HasField("raw_data") is raw
     found = constant_of(tmp_path, tensor)
     assert found.values == tuple(array.tolist())
@@ -275,9 +273,7 @@ def test_tied_weights_share_a_storage_and_count_once(tmp_path):
 
 def test_tied_constant_nodes(tmp_path):
     (tmp_path / "weights.bin").write_bytes(bytes(64))
-    nodes = [
-        helper.make_node("Constant", [], [name], value=external(weight("same"), length=16)) for name in ("a", "b")
-    ]
+    nodes = [helper.make_node("Constant", [], [name], value=external(weight("same"), length=16)) for name in ("a", "b")]
     graph = load(tmp_path, model([*nodes, helper.make_node("Add", ["a", "b"], ["y"])]))
     assert graph.tensors["b"].storage == "a"
 
