@@ -269,12 +269,7 @@ def _plus_weights(study: Study, measure: Measure) -> Measure:
 
 
 def _live(name: str) -> Callable[[Study], Measure]:
-    def compute(study: Study) -> Measure:
-        timeline, graph = study.timeline(name), study.graph(name)
-        where = graph.operators[timeline.peak_step].name if graph.operators else ""
-        return Measure(timeline.peak_bytes, where)
-
-    return compute
+    return lambda study: Measure(*study.peak(name))
 
 
 def _resident(name: str) -> Callable[[Study], Measure]:

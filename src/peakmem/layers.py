@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from sys import intern
 
 from peakmem.ir import kinds
 from peakmem.ir.dims import Shape, format_shape
@@ -66,6 +67,7 @@ def _is_constant(graph: Graph, inputs: Sequence[str], position: int) -> bool:
 
 
 def _layer(graph: Graph, step: int, operator: Operator) -> Layer:
+    # Texts that many rows share are interned: a network repeats itself.
     tensors = graph.tensors
     given: list[Tensor] = []
     stored: dict[str, Tensor] = {}
@@ -95,12 +97,12 @@ def _layer(graph: Graph, step: int, operator: Operator) -> Layer:
     return Layer(
         step=step,
         name=operator.name,
-        op_type="+".join((operator.op_type, *operator.fused)),
+        op_type=intern("+".join((operator.op_type, *operator.fused))),
         scope=operator.scope,
-        kernel=_kernel(operator, first, depthwise),
-        stride=_stride(operator),
-        input_shape=format_shape(given[0].shape) if given else "",
-        output_shape=format_shape(made[0].shape) if made else "",
+        kernel=intern(_kernel(operator, first, depthwise)),
+        stride=intern(_stride(operator)),
+        input_shape=intern(format_shape(given[0].shape)) if given else "",
+        output_shape=intern(format_shape(made[0].shape)) if made else "",
         dtype=str(made[0].dtype) if made and made[0].dtype else "?",
         input_bytes=sum(tensor.nbytes or 0 for tensor in given),
         output_bytes=sum(tensor.nbytes or 0 for tensor in own),

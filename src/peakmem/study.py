@@ -27,6 +27,7 @@ class Study:
         self._parameters = known_parameters
         self._graphs: dict[str, Graph] = {}
         self._timelines: dict[str, Timeline] = {}
+        self._peaks: dict[str, tuple[int, str]] = {}
         self._layers: dict[str, tuple[Layer, ...]] = {}
 
     @cached_property
@@ -50,6 +51,19 @@ class Study:
         if name not in self._timelines:
             self._timelines[name] = timeline(self.graph(name), hold_inputs=self.hold_inputs)
         return self._timelines[name]
+
+    def peak(self, name: str) -> tuple[int, str]:
+        """The live peak under an execution assumption, and the operator it is reached at.
+
+        Nothing else is kept of a timeline that is asked for its peak alone: with many operators
+        five of them would be the most of what peakmem itself needs.
+        """
+        if name not in self._peaks:
+            graph = self._graphs.get(name) or assumption(name).apply(self.prepared)
+            line = self._timelines.get(name) or timeline(graph, hold_inputs=self.hold_inputs)
+            where = graph.operators[line.peak_step].name if graph.operators else ""
+            self._peaks[name] = line.peak_bytes, where
+        return self._peaks[name]
 
     def layers(self, name: str) -> tuple[Layer, ...]:
         """The layer table under the execution assumption `name`."""

@@ -44,7 +44,9 @@ MOST_EXPANSION = 1_000_000
 # what inlining functions may add: nodes, their names, and the bytes read again for them
 LONGEST_LIST = 1 << 18
 LONGEST_TEXT = 1 << 16
-# elements and bytes; attributes up to here are kept, larger ones only sized
+# elements and bytes; lists and texts of attributes up to here are kept, larger ones only sized
+SHORT_ATTRIBUTE = 256
+# bytes; attributes up to here are read once for all nodes that have the same
 
 _INTEGER = frozenset(
     ("K", "N", "axis", "batch_dims", "blocksize", "ceil_mode", "group", "hidden_size", "keepdims", "num_outputs",
@@ -113,6 +115,9 @@ class _Reader:
         self.tensors = TensorReader(path)
         self.operator_count = 0
         self.expansion = 0
+        self.plain: dict[bytes, tuple[str, Any]] = {}
+        self.settled: dict[tuple[str | bytes, ...], dict[str, Any]] = {}
+        # attributes by what is written, one by one and all of a node: a network repeats itself
         self.calling: list[tuple[str, str, str]] = []
         # functions that are being inlined, outermost first
         self.notes: list[str] = []
@@ -208,16 +213,17 @@ class _Reader:
             raise FormatError(f"subgraphs are nested deeper than {DEEPEST}")
         title = name
         outer_storages, self.tensors.storages = self.tensors.storages, {}
-        nodes: list[tuple[Source, int, int]] = []
         declared: dict[str, Tensor] = {}
         constants: dict[str, Tensor] = {}
         inputs: dict[str, None] = {}
         outputs: list[str] = []
+        operators: list[Operator] = []
+        taken: dict[str, int] = {}
         for number, kind, value, stop in source.fields(start, end):
             if kind != BYTES:
                 continue
             if number == 1:
-                nodes.append((source, value, stop))
+                self._node(source, value, stop, operators, constants, taken, "", given, depth)
             elif number == 5:
                 tensor = self.tensors.constant(source, value, stop, "")
                 _add_constant(constants, tensor)
@@ -242,10 +248,6 @@ class _Reader:
             elif number == 2 and not name:
                 title = text(source.read(value, stop), 0, stop - value)
         open_inputs = tuple(word for word in inputs if word not in constants)
-        operators: list[Operator] = []
-        taken: dict[str, int] = {}
-        for where, first, last in nodes:
-            self._node(where, first, last, operators, constants, taken, "", given, depth)
         self.tensors.storages = outer_storages
         tensors: dict[str, Tensor] = {word: declared[word] for word in open_inputs}
         tensors.update(constants)
@@ -278,11 +280,20 @@ class _Reader:
         attributes: dict[str, Any] = {}
         located: dict[str, _Located] = {}
         sized: dict[str, Tensor] = {}
+        written: list[bytes] | None = None if given else []
+        # the attributes as bytes, when all are plain and short
         for number, kind, value, stop in source.fields(start, end):
             if kind != BYTES:
                 continue
             if number == 5:
-                key, content = self._attribute(source, value, stop, given)
+                raw = source.read(value, stop) if stop - value <= SHORT_ATTRIBUTE and not given else b""
+                key, content = self.plain.get(raw) or self._attribute(source, value, stop, given)
+                if not raw or isinstance(content, _Located | Tensor):
+                    written = None
+                else:
+                    self.plain[raw] = key, content
+                    if written is not None:
+                        written.append(raw)
                 if isinstance(content, _Located):
                     located[key] = content
                 elif isinstance(content, Tensor):
@@ -348,20 +359,18 @@ class _Reader:
                 sized[key] = self._located(place, f"{name}.{key}")
         for key, constant in sized.items():
             _add_constant(constants, replace(constant, name=f"{name}.{key}"))
-        for key in _DTYPE_ATTRIBUTES:
-            code = attributes.get(key)
-            if isinstance(code, int) and not domain:
-                if code == 0:
-                    del attributes[key]
-                    continue
-                attributes[key] = element_type(code, f"attribute {key!r} of node {name!r}").name
-        if domain in _KNOWN_DOMAINS:
-            _check_kinds(name, attributes)
+        shared: tuple[str | bytes, ...] | None = None if written is None else (domain, op_type, *written)
+        settled = None if shared is None else self.settled.get(shared)
+        if settled is None:
+            _settle(name, domain, attributes)
+            settled = attributes
+            if shared is not None:
+                self.settled[shared] = settled
         self.operator_count += 1
         if self.operator_count > MOST_OPERATORS:
             raise FormatError(f"the model expands to more than {MOST_OPERATORS:,} operators")
         operators.append(
-            Operator(name, op_type, tuple(inputs), tuple(outputs), attributes, domain, scope, tuple(bodies))
+            Operator(name, op_type, tuple(inputs), tuple(outputs), settled, domain, scope, tuple(bodies))
         )  # fmt: skip
 
     def _inline(
@@ -511,6 +520,19 @@ def _unique(name: str, taken: dict[str, int]) -> str:
         count += 1
     taken[f"{name}#{count}"] = 1
     return f"{name}#{count}"
+
+
+def _settle(node: str, domain: str, attributes: dict[str, Any]) -> None:
+    """Give element types their names, and check what has to be a whole number."""
+    for key in _DTYPE_ATTRIBUTES:
+        code = attributes.get(key)
+        if isinstance(code, int) and not domain:
+            if code == 0:
+                del attributes[key]
+                continue
+            attributes[key] = element_type(code, f"attribute {key!r} of node {node!r}").name
+    if domain in _KNOWN_DOMAINS:
+        _check_kinds(node, attributes)
 
 
 def _check_kinds(node: str, attributes: Mapping[str, Any]) -> None:

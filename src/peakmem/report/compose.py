@@ -58,7 +58,7 @@ def compose(
         sizes=tuple(
             report.DtypeSize(size.name, *stored.size(size), sum(stored.size(size))) for size in SIZE_DTYPES
         ),
-        peaks={name: study.timeline(name).peak_bytes for name in ASSUMPTIONS},
+        peaks={name: study.peak(name)[0] for name in ASSUMPTIONS},
         timeline=tuple(
             report.TimelinePoint(step, operator.name, operator.op_type, live)
             for step, (operator, live) in enumerate(zip(running.operators, timeline.live, strict=False))
