@@ -43,8 +43,20 @@ class Study:
     def graph(self, name: str) -> Graph:
         """The graph under the execution assumption `name`."""
         if name not in self._graphs:
-            self._graphs[name] = assumption(name).apply(self.prepared)
+            self._graphs[name] = self._applied(name)
         return self._graphs[name]
+
+    def _applied(self, name: str) -> Graph:
+        """The graph under `name`, from one at hand that has the first of its passes behind it."""
+        passes = assumption(name).passes
+        graph, done = self.prepared, 0
+        for other, known in self._graphs.items():
+            begun = assumption(other).passes
+            if done < len(begun) and passes[: len(begun)] == begun:
+                graph, done = known, len(begun)
+        for step in passes[done:]:
+            graph = step(graph)
+        return graph
 
     def timeline(self, name: str) -> Timeline:
         """Live bytes under the execution assumption `name`."""
@@ -59,7 +71,7 @@ class Study:
         five of them would be the most of what peakmem itself needs.
         """
         if name not in self._peaks:
-            graph = self._graphs.get(name) or assumption(name).apply(self.prepared)
+            graph = self._graphs.get(name) or self._applied(name)
             line = self._timelines.get(name) or timeline(graph, hold_inputs=self.hold_inputs)
             where = graph.operators[line.peak_step].name if graph.operators else ""
             self._peaks[name] = line.peak_bytes, where

@@ -56,7 +56,8 @@ def compose(
         peak=peak,
         parameters=_parameter_report(study.parameters),
         sizes=tuple(
-            report.DtypeSize(size.name, *stored.size(size), sum(stored.size(size))) for size in SIZE_DTYPES
+            report.DtypeSize(dtype.name, payload, side, payload + side)
+            for dtype, (payload, side) in ((dtype, stored.size(dtype)) for dtype in SIZE_DTYPES)
         ),
         peaks={name: study.peak(name)[0] for name in ASSUMPTIONS},
         timeline=tuple(
