@@ -237,6 +237,19 @@ def test_sizes_that_are_not_whole_numbers_are_refused(tmp_path):
         load(tmp_path, model([helper.make_node("Softmax", ["x"], ["y"], axis="last")]))
 
 
+def test_nodes_with_the_same_attributes_share_them(tmp_path):
+    nodes = [
+        helper.make_node("Cast", ["x"], ["a"], to=FLOAT), helper.make_node("Cast", ["a"], ["b"], to=FLOAT),
+        helper.make_node("Cast", ["b"], ["c"], to=INT64), helper.make_node("Cast", ["c"], ["d"], domain="my", to=FLOAT),
+        relu("d", "e"), relu("e", "f"),
+    ]  # fmt: skip
+    first, second, third, foreign, *rest = load(tmp_path, model(nodes, opsets={"": 18, "my": 1})).operators
+    assert first.attributes is second.attributes
+    assert [dict(operator.attributes) for operator in (first, third, foreign, *rest)] == [
+        {"to": "float32"}, {"to": "int64"}, {"to": 1}, {}, {},
+    ]  # fmt: skip
+
+
 def test_foreign_domains_may_call_their_attributes_as_they_like(tmp_path):
     node = helper.make_node("Odd", ["x"], ["y"], domain="my.own", kernel_shape=3, strides=2, group="all", axis=[1])
     path = save(tmp_path, model([node], outputs=[value("y", (1, 4))], opsets={"": 18, "my.own": 1}))
