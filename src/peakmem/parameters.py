@@ -98,26 +98,24 @@ class Parameters:
 
 def parameters(graph: Graph) -> Parameters:
     """The stored constants of an inferred graph, its subgraphs included, each once."""
-    found: dict[str, tuple[ParameterRole, int]] = {}
-    tensors: dict[str, Tensor] = {}
-    elements: dict[str, int] = {}
+    # By the tensor itself, not its name: two branches may each hold a constant of the same name.
+    found: dict[int, tuple[Tensor, ParameterRole, int]] = {}
+    elements: dict[int, int] = {}
     for name, role, channels, packed, table in _uses(graph, {}):
-        tensors[name] = table[name]
+        tensor = table[name]
         if packed:
-            elements[name] = packed
-        have = found.get(name)
-        if have is None or _RANK[role] < _RANK[have[0]]:
-            found[name] = (role, channels)
+            elements[id(tensor)] = packed
+        have = found.get(id(tensor))
+        if have is None or _RANK[role] < _RANK[have[1]]:
+            found[id(tensor)] = (tensor, role, channels)
     for body in _all_graphs(graph):
         for tensor in body.tensors.values():
-            if tensor.role == "constant" and not tensor.storage and tensor.name not in found:
-                found[tensor.name] = ("other", 1)
-                tensors[tensor.name] = tensor
+            if tensor.role == "constant" and not tensor.storage and id(tensor) not in found:
+                found[id(tensor)] = (tensor, "other", 1)
     constants = []
-    for name, (role, channels) in found.items():
-        tensor = tensors[name]
-        count = elements.get(name, tensor.count or 0)
-        constants.append(Constant(name, role, count, tensor.nbytes or 0, channels, tensor.dtype))
+    for key, (tensor, role, channels) in found.items():
+        count = elements.get(key, tensor.count or 0)
+        constants.append(Constant(tensor.name, role, count, tensor.nbytes or 0, channels, tensor.dtype))
     return Parameters(tuple(constants))
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 import peakmem
-from peakmem.dtypes import BFLOAT16, FLOAT16, FLOAT32, INT4, INT8, INT64, UINT8
+from peakmem.dtypes import BFLOAT16, BOOL, FLOAT16, FLOAT32, INT4, INT8, INT64, UINT8
 from peakmem.ir.builder import GraphBuilder
 from peakmem.ir.graph import Graph, Operator, Tensor
 from peakmem.parameters import parameters
@@ -50,6 +50,20 @@ def test_tied_storage_counts_once():
     }  # fmt: skip
     operators = (Operator("m1", "MatMul", ("x", "a"), ("y",)), Operator("m2", "MatMul", ("y", "b"), ("z",)))
     assert parameters(Graph("t", tensors, operators, ("x",), ("z",))).nbytes() == 64
+
+
+def test_two_branches_may_use_one_name_for_two_constants():
+    def branch(name: str) -> Graph:
+        tensors = {"w": Tensor("w", (4, 4), FLOAT32, "constant"), name: Tensor(name, (1, 4), FLOAT32)}
+        return Graph(name, tensors, (Operator(name, "MatMul", ("x", "w"), (name,)),), (), (name,))
+
+    tensors = {
+        "x": Tensor("x", (1, 4), FLOAT32, "input"), "c": Tensor("c", (), BOOL, "input"),
+        "y": Tensor("y", (1, 4), FLOAT32),
+    }  # fmt: skip
+    operator = Operator("if", "If", ("c",), ("y",), subgraphs=(branch("then_branch"), branch("else_branch")))
+    stored = parameters(Graph("t", tensors, (operator,), ("x", "c"), ("y",)))
+    assert (stored.trainable, stored.nbytes()) == (32, 128)
 
 
 def test_a_transposed_weight_is_still_the_weight():
