@@ -7,13 +7,14 @@ its definition. Values are bytes at the dtypes of the graph.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
 from peakmem.ir import kinds
 from peakmem.ir.graph import Graph
 from peakmem.layers import Layer
+from peakmem.liveness import state_bytes
 from peakmem.passes.assume import ASSUMPTIONS
 from peakmem.study import Study
 
@@ -241,7 +242,7 @@ def _block_input_held(study: Study) -> Measure:
 def _mcunet_code(study: Study) -> Measure:
     held = _block_inputs(study)
     graph = study.graph("fused")
-    added = {name for operator in graph.operators if operator.op_type in ("Add", "Sum") for name in operator.inputs}
+    added = {name for operator in graph.operators if kinds.key(operator) in ("Add", "Sum") for name in operator.inputs}
 
     def values() -> Iterator[tuple[int, str]]:
         for layer in _weighted_layers(study):
@@ -268,12 +269,16 @@ def _plus_weights(study: Study, measure: Measure) -> Measure:
     return Measure(measure.nbytes + study.parameters.nbytes(), measure.operator)
 
 
+def _plus_state(study: Study, measure: Measure) -> Measure:
+    return Measure(measure.nbytes + state_bytes(study.stored), measure.operator)
+
+
 def _live(name: str) -> Callable[[Study], Measure]:
     return lambda study: Measure(*study.peak(name))
 
 
 def _resident(name: str) -> Callable[[Study], Measure]:
-    return lambda study: _plus_weights(study, _live(name)(study))
+    return lambda study: _plus_state(study, _plus_weights(study, _live(name)(study)))
 
 
 # -- other tools --------------------------------------------------------------------------
@@ -293,9 +298,9 @@ def _torchinfo_activations(study: Study) -> Measure:
 
 
 def _has_norm(layer: Layer) -> bool:
-    return layer.op_type in kinds.NORMALIZATIONS or (
-        layer.parameters > 0 and layer.op_type in ("LSTM", "GRU", "RNN", "Gather", "PRelu")
-    )
+    if layer.kind in kinds.NORMALIZATIONS:
+        return True
+    return layer.parameters > 0 and (layer.kind in kinds.RECURRENT or layer.kind in ("Gather", "PRelu"))
 
 
 def _torchinfo_total(study: Study) -> Measure:
@@ -408,8 +413,8 @@ for _assumption in ASSUMPTIONS.values():
     _register(
         Convention(
             f"resident_{_assumption.name}", f"weights + live peak, {_assumption.name}",
-            f"weights + max over steps of live bytes [{_assumption.name}]", "engines that hold weights in RAM",
-            f"all weights, activations and inputs; {_assumption.title}", "workspace, the engine itself",
+            f"weights + state + max over steps of live bytes [{_assumption.name}]", "engines that hold weights in RAM",
+            f"all weights, state, activations and inputs; {_assumption.title}", "workspace, the engine itself",
             _resident(_assumption.name),
         )
     )  # fmt: skip
@@ -438,6 +443,5 @@ for _convention in (
     _register(_convention)
 
 
-def measure_all(study: Study) -> Mapping[str, Measure]:
-    """The value of every convention, in the order of the registry."""
-    return {name: convention.compute(study) for name, convention in CONVENTIONS.items()}
+WEIGHT_CONVENTIONS = ("weights", "weights_only")
+# what can be told of a source that holds weights only

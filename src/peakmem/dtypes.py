@@ -6,7 +6,7 @@ Nothing here reads data; a dtype is a name, a width and a kind.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,11 +21,23 @@ class DType:
 
     name: str
     bits: int | None
-    # width of one element; None when elements have no fixed width (strings)
+    # width of one element; None when elements have no fixed width (strings, blocks)
     kind: Kind
+    block: int = 1
+    # elements that are stored together, with scales of their own
+    block_bytes: int = 0
+
+    def fits(self, shape: Sequence[object] | None) -> bool:
+        """Whether rows of a tensor of `shape` are whole blocks; any shape fits a dtype without blocks."""
+        if self.block == 1:
+            return True
+        last = shape[-1] if shape else None
+        return isinstance(last, int) and len(shape or ()) > 1 and last % self.block == 0
 
     def nbytes(self, count: int) -> int | None:
-        """Bytes of `count` packed elements, rounded up to whole bytes; None for strings."""
+        """Bytes of `count` packed elements, rounded up to whole bytes or blocks; None for strings."""
+        if self.block > 1:
+            return -(-count // self.block) * self.block_bytes
         return None if self.bits is None else (count * self.bits + 7) // 8
 
     def __str__(self) -> str:

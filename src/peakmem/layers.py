@@ -22,6 +22,8 @@ class Layer:
     name: str
     op_type: str
     # with what was merged into it: "Conv+BatchNormalization+Relu"
+    kind: str
+    # what the operator is, as `kinds.key` names it, merged ones left out
     scope: str
     kernel: str
     # shape of the weight as papers write it, "3x3x3x32" (height, width, in, out); empty without one
@@ -90,16 +92,16 @@ def _layer(graph: Graph, step: int, operator: Operator) -> Layer:
             tensor = tensors[operator.inputs[position]]
             weights[tensor.storage or tensor.name] = tensor
     first = next(iter(weights.values()), None)
-    depthwise = (
-        form == "conv" and first is not None and first.shape is not None and len(first.shape) > 2
-        and first.shape[1] == 1 and int(operator.attributes.get("group", 1)) > 1
-    )  # fmt: skip
+    shape = first.shape if first is not None else None
+    written = kinds.kernel(operator, shape) if shape is not None else None
+    depthwise = form == "conv" and written is not None and written.depthwise and bool(written.window)
     return Layer(
         step=step,
         name=operator.name,
         op_type=intern("+".join((operator.op_type, *operator.fused))),
+        kind=kinds.key(operator),
         scope=operator.scope,
-        kernel=intern(_kernel(operator, first, depthwise)),
+        kernel=intern(_kernel(operator, shape, written)),
         stride=intern(_stride(operator)),
         input_shape=intern(format_shape(given[0].shape)) if given else "",
         output_shape=intern(format_shape(made[0].shape)) if made else "",
@@ -114,19 +116,16 @@ def _layer(graph: Graph, step: int, operator: Operator) -> Layer:
     )
 
 
-def _kernel(operator: Operator, weight: Tensor | None, depthwise: bool) -> str:
+def _kernel(operator: Operator, shape: Shape | None, written: kinds.Kernel | None) -> str:
     """The weight as papers write it: 3x3x3x32 for a convolution, 3x3x32 depthwise, 1024x1000 linear."""
-    size = operator.attributes.get("kernel_shape")
-    if weight is None or weight.shape is None:
+    if shape is None:
+        size = operator.attributes.get("kernel_shape")
         return "x".join(str(dim) for dim in size) if isinstance(size, tuple) else ""
-    shape: Shape = weight.shape
-    if kinds.key(operator) in kinds.CONVOLUTIONS and len(shape) > 2:
-        window = shape[2:]
-        channels = shape[:2] if operator.op_type == "ConvTranspose" else (shape[1], shape[0])
-        return format_shape((*window, channels[1]) if depthwise else (*window, *channels))
-    if operator.op_type == "Gemm" and operator.attributes.get("transB"):
-        shape = tuple(reversed(shape))
-    return format_shape(shape)
+    if written is None or written.inside is None or written.outside is None:
+        return format_shape(shape)
+    if written.depthwise and written.window:
+        return format_shape((*written.window, written.outside))
+    return format_shape((*written.window, written.inside, written.outside))
 
 
 def _stride(operator: Operator) -> str:

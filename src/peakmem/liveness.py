@@ -1,7 +1,7 @@
 """Which buffer must exist at which step: live ranges over the schedule.
 
 Live ranges are half-open, `[start, stop)` in steps. A buffer holds one tensor, or several that
-alias. Constants are not here: they live with the model. What runs inside If, Loop and Scan is
+alias. Constants and states are not here: they live with the model. What runs inside If, Loop and Scan is
 counted at the step of the operator that holds it.
 """
 
@@ -91,8 +91,8 @@ def live_ranges(graph: Graph, *, hold_inputs: bool = False) -> Liveness:
                     index[name] = at
                     names[at].append(name)
                     continue  # the operator read it, so that it lives to the end of this step
-                if source in tensors and tensors[source].role == "constant":
-                    continue  # a view of the model's own bytes
+                if source in tensors and tensors[source].role in ("constant", "state"):
+                    continue  # a view of the model's own bytes, or of its state
             open_buffer(name, step, "activation")
         if operator.subgraphs:
             inner.append((step, inner_peak(operator, graph, unsized)))
@@ -108,6 +108,12 @@ def live_ranges(graph: Graph, *, hold_inputs: bool = False) -> Liveness:
         for members, size, start, stop, role in zip(names, sizes, starts, stops, roles, strict=True)
     )
     return Liveness(buffers, tuple(inner), steps, tuple(unsized))
+
+
+def state_bytes(graph: Graph) -> int:
+    """Bytes of the states a network keeps from run to run, each once; unknown sizes count as zero."""
+    states = (tensor for tensor in graph.tensors.values() if tensor.role == "state" and not tensor.storage)
+    return sum(tensor.nbytes or 0 for tensor in states)
 
 
 def inner_peak(operator: Operator, graph: Graph, unsized: list[str]) -> int:

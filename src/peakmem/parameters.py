@@ -6,6 +6,7 @@ constants alone (a transposed weight is still a weight). Constants that share a 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -13,6 +14,7 @@ from typing import Literal, get_args
 from peakmem import dtypes
 from peakmem.dtypes import DType
 from peakmem.ir import kinds
+from peakmem.ir.dims import Shape
 from peakmem.ir.graph import Graph, Operator, Tensor
 
 ParameterRole = Literal["weight", "bias", "norm", "statistic", "quantisation", "other"]
@@ -39,6 +41,7 @@ class Constant:
     channels: int
     # output channels, for a weight: the number of scales when quantised per channel
     dtype: DType | None
+    shape: Shape | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +78,16 @@ class Parameters:
 
         At an integer dtype weights take `dtype`, one float32 scale per output channel goes with
         each (side), biases take int32, norms and statistics stay float32. Integer constants
-        (already quantised weights, indices) keep their stored bytes.
+        (already quantised weights, indices) keep their stored bytes. A block dtype is for weights
+        whose rows it divides; all else keeps its dtype.
         """
         payload = side = 0
         for constant in self.constants:
             if constant.dtype is None or constant.dtype.kind != "float":
                 payload += constant.nbytes
+            elif dtype.block > 1:
+                fits = constant.role == "weight" and dtype.fits(constant.shape)
+                payload += (dtype.nbytes(constant.elements) or 0) if fits else constant.nbytes
             elif dtype.kind in ("int", "uint"):
                 if constant.role == "weight":
                     payload += dtype.nbytes(constant.elements) or 0
@@ -111,12 +118,35 @@ def parameters(graph: Graph) -> Parameters:
     for body in _all_graphs(graph):
         for tensor in body.tensors.values():
             if tensor.role == "constant" and not tensor.storage and id(tensor) not in found:
-                found[id(tensor)] = (tensor, "other", 1)
+                role = _named_role(tensor) if graph.weights_only else "other"
+                first = tensor.shape[0] if tensor.shape else 1
+                channels = first if role == "weight" and isinstance(first, int) else 1
+                found[id(tensor)] = (tensor, role, channels)
     constants = []
     for key, (tensor, role, channels) in found.items():
         count = elements.get(key, tensor.count or 0)
-        constants.append(Constant(tensor.name, role, count, tensor.nbytes or 0, channels, tensor.dtype))
+        constants.append(Constant(tensor.name, role, count, tensor.nbytes or 0, channels, tensor.dtype, tensor.shape))
     return Parameters(tuple(constants))
+
+
+_NORM = re.compile(r"norm|(^|[._/])(ln|bn)[_\d]*([._/]|$)", re.IGNORECASE)
+_STATISTIC = re.compile(r"running_(mean|var)$|moving_(mean|variance)", re.IGNORECASE)
+_SIDE = re.compile(r"(scale|scales|scale_inv|zero_point|zeros|qzeros|absmax|g_idx|quant_map|quant_state\.\w+)$")
+
+
+def _named_role(tensor: Tensor) -> ParameterRole:
+    """What a tensor of a file without operators is for, from its name and rank: a naming convention, not a proof."""
+    floating = tensor.dtype is not None and tensor.dtype.kind == "float"
+    rank = len(tensor.shape or ())
+    if _SIDE.search(tensor.name):
+        return "quantisation"
+    if _STATISTIC.search(tensor.name):
+        return "statistic"
+    if rank >= 2 and tensor.dtype is not None and tensor.dtype.kind in ("float", "int", "uint"):
+        return "weight"
+    if not floating or not rank:
+        return "other"
+    return "norm" if _NORM.search(tensor.name) else "bias" if "bias" in tensor.name.lower() else "weight"
 
 
 def _all_graphs(graph: Graph) -> Iterator[Graph]:
@@ -167,7 +197,7 @@ def _uses(
 def _constant_root(operator: Operator, table: Mapping[str, Tensor], roots: Mapping[str, str]) -> str | None:
     """The stored constant that the results of `operator` are made of, if it works on constants alone."""
     given = [name for name in operator.inputs if name]
-    if not given or operator.subgraphs or operator.op_type in kinds.RANDOM:
+    if not given or operator.subgraphs or kinds.key(operator) in kinds.RANDOM:
         return None
     if not all(name in roots or (name in table and table[name].role == "constant") for name in given):
         return None
@@ -210,7 +240,7 @@ def _role(
         return "weight" if count > 1 else "other"
     if not floating or count <= 1 or not stored.parameter or (position > 0 and name in kinds.SETTINGS):
         return "other"
-    if operator.op_type in ("Add", "Sub", "Mul", "Div") and not operator.domain:
+    if name in ("Add", "Sub", "Mul", "Div"):
         return _arithmetic_role(operator, read, producers, table)
     return "weight"
 
@@ -226,9 +256,9 @@ def _arithmetic_role(
     made_by = producers[others[0]] if others else None
     if made_by is not None and made_by.op_type == "DynamicQuantizeLinear":
         return "quantisation"  # the weight's scales, multiplied with the activation's
-    if operator.op_type in ("Mul", "Div"):
+    if kinds.key(operator) in ("Mul", "Div"):
         return "norm"
-    if made_by is not None and made_by.op_type == "Mul":
+    if made_by is not None and kinds.key(made_by) == "Mul":
         scale = [table[name] for name in made_by.inputs if name in table and table[name].role == "constant"]
         if scale and (scale[0].count or 0) > 1:
             return "norm"

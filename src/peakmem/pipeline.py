@@ -26,30 +26,54 @@ from peakmem.study import Study
 DEFAULT_CONVENTION = "layer_in_out_weights"
 
 
-def load(source: str | Path | Graph) -> Graph:
-    """The unbound graph of a model file or a built-in network; nothing is executed or allocated.
+def load(
+    source: str | Path | Graph | object,
+    *,
+    inputs: object = None,
+    batch: int | None = None,
+    form: str = "",
+    options: Mapping[str, str] | None = None,
+) -> Graph:
+    """The unbound graph of a model file, a built-in network or a live model; nothing is allocated.
 
     Args:
-        source: a path such as `model.onnx`, a built-in network such as `mobilenet_v1` or
-            `mobilenet_v2:width=0.5`, or a Graph, which is returned as it is.
+        source: a path such as `model.onnx`; a built-in network such as `mobilenet_v1` or
+            `mobilenet_v2:width=0.5`; `package.module:factory`, which is imported and called; a
+            `torch.nn.Module` or a Keras model; or a Graph, which is returned as it is.
+        inputs: what a PyTorch module is called with: shapes such as `[(1, 3, 224, 224)]` or
+            `{"input_ids": "1x128:int64"}`, or example tensors. Files bring their own.
+        batch: size of the first dimension of those `inputs`; for other sources see `estimate`.
+        form: name of the front end, instead of finding it by what the file is.
+        options: what the front end takes; `peakmem formats` lists it.
 
     Raises:
         FormatError: no such file, or not a model.
         GraphError: the network contradicts itself.
-        UsageError: no such built-in network or option.
+        UsageError: no such built-in network, front end or option.
+        MissingLibrary: the source needs a library that is not installed.
     """
     if isinstance(source, Graph):
         return source
+    if not isinstance(source, str | Path):
+        from peakmem.frontends.live import read_live
+
+        return read_live(source, inputs=inputs, batch=batch)
     path = Path(source)
     if not _is_there(path) and (not path.suffix or ":" in path.name):
         from peakmem import zoo
 
         if path.name == str(source):
-            name, options = zoo.parse_spec(path.name)
-            return replace(zoo.build(name, batch=Symbol("batch"), **options), defaults={"batch": 1})
+            name, chosen = zoo.parse_spec(path.name)
+            return replace(zoo.build(name, batch=Symbol("batch"), **chosen), defaults={"batch": 1})
+    from peakmem.frontends.live import is_factory, read_factory
+
+    if isinstance(source, str) and not _is_there(path) and is_factory(source):
+        return read_factory(source, inputs=inputs, batch=batch)
+    if inputs is not None:
+        raise UsageError("inputs are for live models", where=str(source), hint="--shape NAME=DIMS")
     from peakmem.frontends import read
 
-    return read(path)
+    return read(path, form=form, options=options or {})
 
 
 def _is_there(path: Path) -> bool:
@@ -61,13 +85,15 @@ def _is_there(path: Path) -> bool:
 
 
 def retype(graph: Graph, dtype: DType, stored: Parameters) -> Graph:
-    """`graph` with floating activations, inputs and constants counted in `dtype`.
+    """`graph` with floating activations, states, inputs and constants counted in `dtype`.
 
+    A block dtype is for weights alone, and for those whose rows it divides.
     At an integer dtype biases are int32 and norms stay float32, as `Parameters.size` counts them.
     Integer and boolean tensors keep their dtype.
     """
     kept = {constant.name: constant.role for constant in stored.constants if constant.role not in ("weight",)}
     whole = dtype.kind in ("int", "uint")
+    blocks = dtype.block > 1
 
     def there(tensor: Tensor) -> Tensor:
         if tensor.dtype is None or tensor.dtype.kind != "float":
@@ -75,6 +101,8 @@ def retype(graph: Graph, dtype: DType, stored: Parameters) -> Graph:
         role = kept.get(tensor.storage or tensor.name) if tensor.role == "constant" else None
         if role == "quantisation" or (whole and role in ("norm", "statistic", "other")):
             return tensor
+        if blocks and (tensor.role != "constant" or role is not None or not dtype.fits(tensor.shape)):
+            return tensor  # block formats hold matrices; everything else keeps its dtype
         return replace(tensor, dtype=parse_dtype("int32") if whole and role == "bias" else dtype)
 
     operators = tuple(
@@ -88,8 +116,9 @@ def retype(graph: Graph, dtype: DType, stored: Parameters) -> Graph:
 
 
 def estimate(
-    source: str | Path | Graph,
+    source: str | Path | Graph | object,
     *,
+    inputs: object = None,
     batch: int | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     dims: Mapping[str, int] | None = None,
@@ -98,17 +127,21 @@ def estimate(
     convention: str = DEFAULT_CONVENTION,
     hold_inputs: bool = False,
     budget: int | None = None,
+    tensors: bool = False,
+    form: str = "",
+    options: Mapping[str, str] | None = None,
 ) -> Estimate:
     """How much memory a network needs for one forward pass, from its graph alone.
 
     Args:
-        source: a model file, a built-in network, or a Graph from `load`.
+        source, inputs, form, options: see `load`.
         batch, shapes, dims: values for the dimensions, see `bound`.
         dtype: count floating tensors in this dtype instead of the stored one.
         assume: the execution assumption, one of `peakmem.passes.assume.ASSUMPTIONS`.
         convention: what `bytes` means in the layer table.
         hold_inputs: keep the inputs alive to the end, as a caller does who owns them.
-        budget: bytes allowed for weights and live peak together.
+        budget: bytes allowed for weights, state and live peak together.
+        tensors: list every stored tensor in the report; always done for a source of weights only.
 
     Returns:
         A report; sizes are exact bytes. `kind` is "lower bound" when something had no known size.
@@ -124,7 +157,10 @@ def estimate(
     if budget is not None and budget < 0:
         raise UsageError(f"a budget of {budget} bytes", expected="0 or more")
     with paused_collection():
-        return _estimate(source, batch, shapes, dims, dtype, frame.name, convention, hold_inputs, budget)
+        given = load(source, inputs=inputs, batch=batch, form=form, options=options)
+        if given.bound:
+            batch = None
+        return _estimate(given, batch, shapes, dims, dtype, frame.name, convention, hold_inputs, budget, tensors)
 
 
 @contextmanager
@@ -140,11 +176,10 @@ def paused_collection() -> Iterator[None]:
 
 
 def _estimate(
-    source: str | Path | Graph, batch: int | None, shapes: Mapping[str, Sequence[int]] | None,
+    given: Graph, batch: int | None, shapes: Mapping[str, Sequence[int]] | None,
     dims: Mapping[str, int] | None, dtype: str | DType | None, assume: str, convention: str, hold_inputs: bool,
-    budget: int | None,
+    budget: int | None, tensors: bool,
 ) -> Estimate:  # fmt: skip
-    given = load(source)
     graph = bound(given, batch=batch, shapes=shapes, dims=dims)
     told = set(dims or {}) | (set(given.defaults) if batch is not None or shapes else set())
     defaulted = [name for name in given.defaults if name not in told]
@@ -160,7 +195,9 @@ def _estimate(
     else:
         stored_now = stored
     study = Study(graph, hold_inputs=hold_inputs, known_parameters=stored_now)
-    return compose(given, graph, study, assume, convention, counted, side_bytes, stored, notes, budget, defaulted)
+    return compose(
+        given, graph, study, assume, convention, counted, side_bytes, stored, notes, budget, defaulted, tensors
+    )
 
 
 def _dtype_note(dtype: DType, side_bytes: int) -> str:
@@ -169,4 +206,6 @@ def _dtype_note(dtype: DType, side_bytes: int) -> str:
             f"floating weights and activations counted as {dtype}: biases as int32, norms as float32, "
             f"{side_bytes:,} B of per-channel float32 scales added to the weights"
         )
+    if dtype.block > 1:
+        return f"weights whose rows are whole blocks of {dtype.block} counted as {dtype}, all else as stored"
     return f"floating weights and activations counted as {dtype}"

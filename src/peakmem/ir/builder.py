@@ -253,7 +253,7 @@ class GraphBuilder:
         """The frozen, validated graph with `outputs` as its results."""
         graph = Graph(
             self.name, dict(self._tensors), tuple(self._operators), tuple(self._inputs), tuple(outputs),
-            opsets=dict(self._opsets), source="zoo",
+            opsets=dict(self._opsets), source="zoo", format="zoo",
         )  # fmt: skip
         validate(graph)
         return graph

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 from peakmem.dtypes import DType
 from peakmem.ir.dims import Shape, element_count
 
-Role = Literal["activation", "input", "constant"]
+Role = Literal["activation", "input", "constant", "state"]
 Attributes: TypeAlias = Mapping[str, Any]
 # int, float, str or a tuple of them; never a tensor (a front end turns those into constants)
 
@@ -29,9 +29,10 @@ class Tensor:
     # None: not even the rank is known
     dtype: DType | None = None
     role: Role = "activation"
-    # "constant" is stored with the model, "input" comes from the caller
+    # "constant" is stored with the model, "input" comes from the caller, "state" is memory that the
+    # network keeps from run to run (a variable tensor, a key-value cache)
     storage: str = ""
-    # name of the tensor whose bytes this one shares (tied constants); empty for its own
+    # name of the tensor whose bytes this one shares (tied constants, views of a state); empty for its own
     values: tuple[Any, ...] | None = None
     # flat contents of a small constant, for shape arithmetic; weights are never read
     parameter: bool = True
@@ -92,6 +93,15 @@ class Unknown:
 
 
 @dataclass(frozen=True, slots=True)
+class Detail:
+    """A fact of the source beyond the graph, such as the layout of its quantisation."""
+
+    name: str
+    text: str
+    nbytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Graph:
     """A network: tensors by name, operators in schedule order, what goes in and comes out."""
 
@@ -105,10 +115,17 @@ class Graph:
     defaults: Mapping[str, int] = field(default_factory=dict)
     # values of symbolic dimensions when the user gives none
     source: str = ""
-    # where it came from: a path, or "zoo"
+    # where it came from: a path, a module, or "zoo"
     notes: tuple[str, ...] = ()
     # what the front end or a pass assumed, one sentence each
     unknowns: tuple[Unknown, ...] = ()
+    format: str = "onnx"
+    # name of the front end that read it
+    details: tuple[Detail, ...] = ()
+    bound: bool = False
+    # its dimensions were fixed when it was captured; other sizes need another capture
+    weights_only: bool = False
+    # the source stores tensors and no operators: what is computed with them cannot be known
 
     def tensor(self, name: str) -> Tensor:
         """The tensor called `name`; KeyError when the graph has none."""

@@ -15,17 +15,18 @@ def alias_views(graph: Graph) -> Graph:
     no dimension other than 1; a Cast or Expand that changes nothing.
     """
     operators = tuple(
-        replace(operator, aliases=((0, 0),)) if _is_view(operator, graph) else operator for operator in graph.operators
+        replace(operator, aliases=((0, 0),)) if not operator.aliases and _is_view(operator, graph) else operator
+        for operator in graph.operators
     )
     return replace(graph, operators=operators)
 
 
 def _is_view(operator: Operator, graph: Graph) -> bool:
-    if operator.domain or not any(operator.inputs[:1]) or not any(operator.outputs[:1]):
+    if not any(operator.inputs[:1]) or not any(operator.outputs[:1]):
         return False
-    if operator.op_type in VIEWS:
+    if key(operator) in VIEWS:
         return True
-    if operator.op_type not in ("Transpose", "Cast", "Expand"):
+    if operator.domain or operator.op_type not in ("Transpose", "Cast", "Expand"):
         return False
     source, result = graph.tensors.get(operator.inputs[0]), graph.tensors[operator.outputs[0]]
     if source is None or source.shape is None or result.shape is None or source.dtype is not result.dtype:

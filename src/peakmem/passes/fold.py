@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from peakmem.ir.graph import Graph, Operator, Tensor
-from peakmem.ir.kinds import RANDOM
+from peakmem.ir.kinds import RANDOM, key
 
 _REARRANGING = frozenset(
     {
@@ -51,7 +51,7 @@ def _foldable(operator: Operator, tensors: dict[str, Tensor]) -> bool:
     outputs = [tensors[name] for name in operator.outputs if name]
     if outputs and all(tensor.values is not None for tensor in outputs):
         return True
-    if operator.op_type in RANDOM:
+    if key(operator) in RANDOM:
         return False
     if any(tensor.nbytes is None for tensor in outputs):
         return False
@@ -62,7 +62,7 @@ def _foldable(operator: Operator, tensors: dict[str, Tensor]) -> bool:
 def _folded(operator: Operator, tensor: Tensor, tensors: dict[str, Tensor]) -> Tensor:
     """`tensor` as a constant made at load."""
     storage = ""
-    if operator.op_type in _REARRANGING:
+    if key(operator) in _REARRANGING:
         # The largest stored input is what is rearranged; scales and indices beside it are small.
         sources = [tensors[name] for name in operator.inputs if name and name in tensors]
         sources = [source for source in sources if source.role == "constant" and source.nbytes]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from peakmem._version import __version__
-from peakmem.conventions import CONVENTIONS, measure_all
+from peakmem.conventions import CONVENTIONS, WEIGHT_CONVENTIONS
 from peakmem.dtypes import DType
 from peakmem.ir.dims import format_shape
 from peakmem.ir.graph import Graph, Tensor, Unknown
 from peakmem.ir.validate import count_by_type
 from peakmem.layers import Layer, groups
+from peakmem.liveness import state_bytes
 from peakmem.parameters import ROLES, SIZE_DTYPES, Parameters
 from peakmem.passes.assume import ASSUMPTIONS
 from peakmem.report import model as report
@@ -20,6 +21,7 @@ from peakmem.study import Study
 def compose(
     given: Graph, graph: Graph, study: Study, assume: str, convention: str, dtype: DType | None,
     side_bytes: int, stored: Parameters, notes: list[str], budget: int | None, defaulted: list[str],
+    tensors: bool,
 ) -> report.Estimate:  # fmt: skip
     timeline, running = study.timeline(assume), study.graph(assume)
     unsized = len(set(timeline.liveness.unsized))
@@ -29,11 +31,13 @@ def compose(
     if unmeasured:
         reason = f"{len(unmeasured)} constants have no fixed width per element (strings), so their bytes are not known"
         unknowns.append(Unknown(unmeasured[0], "constant", reason))
-    incomplete = bool(unsized or unmeasured)
+    incomplete = bool(unsized or unmeasured or graph.weights_only)
     kind: report.Kind = "lower bound" if incomplete else "estimate"
     weights_bytes = study.parameters.nbytes() + side_bytes
     peak = _peak(study, assume, weights_bytes)
-    measured = measure_all(study)
+    sure = not unsized and not unmeasured
+    shown = WEIGHT_CONVENTIONS if graph.weights_only else tuple(CONVENTIONS)
+    measured = {name: CONVENTIONS[name].compute(study) for name in shown}
     path = Path(given.source) if given.source not in ("", "zoo") else None
     assumptions = [f"execution: {assume} ({ASSUMPTIONS[assume].title})"]
     assumptions.append("inputs are held to the end" if study.hold_inputs else "an input is free after its last reader")
@@ -42,7 +46,7 @@ def compose(
         model=report.ModelInfo(
             name=given.name if path is None else path.name,
             source=given.source,
-            format="zoo" if path is None else "onnx",
+            format=given.format,
             operators=len(given.operators),
             op_types=dict(count_by_type(given.operators)),
             file_bytes=path.stat().st_size if path is not None and path.is_file() else None,
@@ -59,7 +63,7 @@ def compose(
             report.DtypeSize(dtype.name, payload, side, payload + side)
             for dtype, (payload, side) in ((dtype, stored.size(dtype)) for dtype in SIZE_DTYPES)
         ),
-        peaks={name: study.peak(name)[0] for name in ASSUMPTIONS},
+        peaks={} if graph.weights_only else {name: study.peak(name)[0] for name in ASSUMPTIONS},
         timeline=tuple(
             report.TimelinePoint(step, operator.name, operator.op_type, live)
             for step, (operator, live) in enumerate(zip(running.operators, timeline.live, strict=False))
@@ -67,16 +71,20 @@ def compose(
         layer_table=_layer_table(study, convention, assume),
         conventions=tuple(
             report.ConventionValue(
-                name, rule.title, measured[name].nbytes, kind, measured[name].operator,
+                name, rule.title, measured[name].nbytes, "estimate" if sure else "lower bound",
+                measured[name].operator,
                 rule.formula, rule.source, rule.includes, rule.excludes,
             )
-            for name, rule in CONVENTIONS.items()
+            for name, rule in ((name, CONVENTIONS[name]) for name in shown)
         ),
         assumptions=(*assumptions, *notes),
         unknowns=tuple(
             report.UnknownItem(unknown.operator, unknown.op_type, unknown.reason, unknown.hint)
             for unknown in unknowns
         ),
+        dtypes=_dtype_mix(study.parameters),
+        tensors=_stored(study) if tensors or graph.weights_only else (),
+        details=tuple(report.Detail(detail.name, detail.text, detail.nbytes) for detail in graph.details),
         budget=None if budget is None else _budget(budget, peak.total_bytes),
         peakmem=__version__,
     )  # fmt: skip
@@ -105,13 +113,16 @@ def _peak(study: Study, assume: str, weights_bytes: int) -> report.Peak:
                 graph.operators[maker].name if maker is not None else "", buffer.start, buffer.stop,
             )
         )  # fmt: skip
+    kept = state_bytes(graph)
     inner = sum(nbytes for step, nbytes in timeline.liveness.inner_bytes if step == timeline.peak_step)
     return report.Peak(
         activation_bytes=timeline.peak_bytes,
         weights_bytes=weights_bytes,
         workspace_bytes=0,
         workspace_known=False,
-        total_bytes=timeline.peak_bytes + weights_bytes,
+        total_bytes=timeline.peak_bytes + weights_bytes + kept,
+        state_bytes=kept,
+        activations_known=not graph.weights_only,
         step=timeline.peak_step,
         operator=operator.name if operator else "",
         op_type="+".join((operator.op_type, *operator.fused)) if operator else "",
@@ -128,6 +139,25 @@ def _parameter_report(stored: Parameters) -> report.ParameterReport:
         elements={role: stored.elements(role) for role in ROLES},  # type: ignore[arg-type]
         nbytes={role: stored.nbytes(role) for role in ROLES},  # type: ignore[arg-type]
         total_bytes=stored.nbytes(),
+    )
+
+
+def _dtype_mix(stored: Parameters) -> tuple[report.DtypeShare, ...]:
+    counts: dict[str, list[int]] = {}
+    for constant in stored.constants:
+        share = counts.setdefault(str(constant.dtype or "?"), [0, 0, 0])
+        for at, many in enumerate((1, constant.elements, constant.nbytes)):
+            share[at] += many
+    shares = [report.DtypeShare(name, *share) for name, share in counts.items()]
+    return tuple(sorted(shares, key=lambda share: (-share.nbytes, share.dtype)))
+
+
+def _stored(study: Study) -> tuple[report.StoredTensor, ...]:
+    return tuple(
+        report.StoredTensor(
+            constant.name, format_shape(constant.shape), str(constant.dtype or "?"), constant.role, constant.nbytes
+        )
+        for constant in study.parameters.constants
     )
 
 

@@ -64,7 +64,7 @@ class Peak:
     # operators' own temporary memory, as far as it is known
     workspace_known: bool
     total_bytes: int
-    # activation + weights + workspace
+    # activation + weights + state + workspace
     step: int
     operator: str
     op_type: str
@@ -72,6 +72,10 @@ class Peak:
     # the part of activation_bytes that lives inside If, Loop and Scan
     alive: tuple[AliveTensor, ...]
     # largest first; adds up to activation_bytes - subgraph_bytes
+    state_bytes: int = 0
+    # kept from run to run: variable tensors, key-value caches
+    activations_known: bool = True
+    # false where the source holds weights only, so that activation_bytes says nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,28 @@ class ParameterReport:
     elements: dict[str, int]
     nbytes: dict[str, int]
     total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DtypeShare:
+    """The stored constants of one dtype."""
+
+    dtype: str
+    tensors: int
+    elements: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """One stored constant."""
+
+    name: str
+    shape: str
+    dtype: str
+    role: str
+    # what it is for: one of the roles of `parameters`
+    nbytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +206,15 @@ class UnknownItem:
 
 
 @dataclass(frozen=True, slots=True)
+class Detail:
+    """One fact that a front end found in the source, with its number where it has one."""
+
+    name: str
+    text: str
+    nbytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Budget:
     """Allowed bytes against what is needed."""
 
@@ -213,6 +248,12 @@ class Estimate:
     assumptions: tuple[str, ...]
     unknowns: tuple[UnknownItem, ...]
     budget: Budget | None = None
+    dtypes: tuple[DtypeShare, ...] = ()
+    # stored constants by dtype, most bytes first; adds up to the weights as stored
+    tensors: tuple[StoredTensor, ...] = ()
+    # every stored constant, when asked for
+    details: tuple[Detail, ...] = ()
+    # what the format tells beyond a graph: quantisation, a key-value cache, offsets planned offline
     schema: str = SCHEMA
     peakmem: str = ""
     # version that computed it

@@ -10,10 +10,16 @@ from peakmem.ir.dims import Shape, Symbol, format_shape
 from peakmem.ir.graph import Graph
 
 
+def _given(graph: Graph) -> tuple[str, ...]:
+    """What shapes start from: the inputs, then the states."""
+    states = (name for name, tensor in graph.tensors.items() if tensor.role == "state")
+    return (*graph.inputs, *states)
+
+
 def unbound(graph: Graph) -> dict[str, list[str]]:
-    """Symbols in the input shapes that need a value, and the inputs that carry each."""
+    """Symbols in the shapes of inputs and states that need a value, and the tensors that carry each."""
     found: dict[str, list[str]] = {}
-    for name in graph.inputs:
+    for name in _given(graph):
         for dim in graph.tensors[name].shape or ():
             if isinstance(dim, Symbol):
                 found.setdefault(dim.name, []).append(name)
@@ -21,7 +27,7 @@ def unbound(graph: Graph) -> dict[str, list[str]]:
 
 
 def bind(graph: Graph, shapes: Mapping[str, Shape], dims: Mapping[str, int]) -> Graph:
-    """`graph` with its input shapes replaced by `shapes` and symbols in them by `dims`.
+    """`graph` with its input shapes replaced by `shapes`, and symbols in them and in states by `dims`.
 
     Raises:
         UsageError: an input that does not exist, another rank, a non-positive size.
@@ -34,7 +40,7 @@ def bind(graph: Graph, shapes: Mapping[str, Shape], dims: Mapping[str, int]) -> 
                 expected=f"one of {', '.join(graph.inputs) or 'none'}",
                 hint=f"--shape {graph.inputs[0] if graph.inputs else 'input'}=1x3x224x224",
             )
-    for name in graph.inputs:
+    for name in _given(graph):
         tensor = tensors[name]
         shape = tensor.shape
         if name in shapes:

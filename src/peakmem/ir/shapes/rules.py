@@ -12,6 +12,8 @@ from importlib import import_module
 from peakmem.ir.shapes.call import RULES, Rule
 
 COMMON = ("elementwise", "indexing", "making", "movement", "neural", "products", "slicing", "windows")
+DOMAINS = ("keras", "ncnn", "peakmem", "tflite")
+# domains of other formats; the rules of each are one family of that name
 RARE = ("attention", "classical", "microsoft", "quantized", "resize", "signal", "strings", "vision")
 
 _loaded: set[str] = set()
@@ -26,6 +28,10 @@ def _load(*families: str) -> None:
 
 def find_rule(key: str) -> Rule | None:
     """The rule for an operator, `OpType` or `domain:OpType`; None when there is none."""
+    domain, mark, _ = key.partition(":")
+    if mark and domain in DOMAINS:
+        _load(domain)
+        return RULES.get(key)
     found = RULES.get(key)
     if found is None:
         _load(*COMMON)
@@ -38,5 +44,5 @@ def find_rule(key: str) -> Rule | None:
 
 def all_rules() -> Mapping[str, Rule]:
     """Every rule, by operator."""
-    _load(*COMMON, *RARE)
+    _load(*COMMON, *RARE, *DOMAINS)
     return RULES

@@ -1,22 +1,14 @@
-"""What operators are, by op type: facts that passes, parameters and conventions share.
+"""The operators of ONNX and ONNX Runtime: where their weights stand and what they do.
 
-Only the kind of an operator stands here, never a size. Keys are `domain:OpType` outside ONNX's
-own domain.
+Keys are `domain:OpType` outside ONNX's own domain.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from peakmem.ir.graph import Operator
-
 MICROSOFT = "com.microsoft:"
 NCHWC = "com.microsoft.nchwc:"
-
-
-def key(operator: Operator) -> str:
-    """The op type with its domain, as the tables below spell it."""
-    return f"{operator.domain}:{operator.op_type}" if operator.domain else operator.op_type
 
 
 # Inputs that hold weights, biases and quantisation data, by position.
@@ -124,19 +116,3 @@ RANDOM = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
 )
 # operators that give other values each run, so that no engine computes them ahead
-
-
-def output_channels(operator: Operator, shape: tuple[int, ...]) -> int:
-    """Output channels of a weight of `shape`: how many per-channel scales it needs when quantised."""
-    name = key(operator)
-    if len(shape) < 2:
-        return shape[0] if shape else 1
-    if name == "ConvTranspose":
-        return shape[1] * int(operator.attributes.get("group", 1))
-    if name == "Gemm":
-        return shape[0] if operator.attributes.get("transB") else shape[-1]
-    if name in PRODUCTS:
-        return shape[-1]
-    if name in ("LSTM", "GRU", "RNN"):
-        return shape[0] * shape[1]
-    return shape[0]

@@ -1,0 +1,171 @@
+"""The formats peakmem reads by itself: how each is recognised, what it needs and what it leaves open.
+
+Nothing but names, first bytes and short listings is looked at here; the readers are imported when
+a file is theirs.
+"""
+
+from __future__ import annotations
+
+import re
+
+from peakmem.frontends.frontend import FrontEnd, later
+from peakmem.frontends.head import Head
+
+ZIP = b"PK\x03\x04"
+_PT2 = re.compile(r"(^|/)(models/[^/]+\.json|serialized_exported_program\.json|archive_format)$")
+
+
+def _tflite(head: Head) -> bool:
+    return head.data[4:8] == b"TFL3"
+
+
+def _ncnn_text(head: Head) -> bool:
+    return head.text.lstrip().split("\n", 1)[0].strip() == "7767517"
+
+
+def _is_pnnx(head: Head) -> bool:
+    return _ncnn_text(head) and re.search(r"^pnnx\.\w+\s", head.text, re.MULTILINE) is not None
+
+
+def _ncnn(head: Head) -> bool:
+    if head.data[:4] == (7767517).to_bytes(4, "little"):
+        return True
+    return _ncnn_text(head) and not _is_pnnx(head)
+
+
+def _pt2(head: Head) -> bool:
+    return any(_PT2.search(name) for name in head.members)
+
+
+def _checkpoint(head: Head) -> bool:
+    if head.data.startswith(ZIP):
+        return any(name.endswith("data.pkl") for name in head.members)
+    return head.data[:1] == b"\x80" and head.data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
+
+
+def _keras(head: Head) -> bool:
+    if head.data.startswith(ZIP):
+        return "config.json" in head.members and "model.weights.h5" in head.members
+    if head.data.startswith(b"\x89HDF\r\n"):
+        return True
+    return isinstance(head.json, dict) and "class_name" in head.json and "config" in head.json
+
+
+def _safetensors(head: Head) -> bool:
+    if head.is_folder:
+        return not head.has("config.json") and any(name.endswith(".safetensors") for name in head.files)
+    if len(head.data) > 8 and head.data[8:9] == b"{" and int.from_bytes(head.data[:8], "little") < 1 << 40:
+        return True
+    return isinstance(head.json, dict) and isinstance(head.json.get("weight_map"), dict)
+
+
+def _gguf(head: Head) -> bool:
+    return head.data[:4] in (b"GGUF", b"FUGG")
+
+
+def _hf_config(head: Head) -> bool:
+    if head.is_folder:
+        return head.has("config.json")
+    return isinstance(head.json, dict) and ("model_type" in head.json or "architectures" in head.json)
+
+
+def _layer_table(head: Head) -> bool:
+    return head.suffix in (".csv", ".tsv", ".md", ".yaml", ".yml") and bool(head.text.strip())
+
+
+BUILT_IN: tuple[FrontEnd, ...] = (
+    FrontEnd(
+        "tflite", "TensorFlow Lite", (".tflite",), _tflite, later("peakmem.frontends.tflite:read_tflite"),
+        reads="operators, tensors with quantisation, subgraphs, signatures, variable tensors, metadata",
+        unknown="workspace of the kernels; sizes that an operator decides while running",
+    ),
+    FrontEnd(
+        "ncnn", "ncnn", (".param", ".param.bin"), _ncnn, later("peakmem.frontends.ncnn:read_ncnn"),
+        reads="layers and blobs of a text or binary param file; weights from the layers, checked against a .bin",
+        unknown="input shapes where the file has none (--shape); workspace and repacked weights",
+    ),
+    FrontEnd(
+        "pnnx", "pnnx", (".pnnx.param",), _is_pnnx, later("peakmem.frontends.pnnx:read_pnnx"),
+        reads="operators, operands with their recorded shapes, attributes",
+        unknown="shapes the file does not record",
+    ),
+    FrontEnd(
+        "pt2", "PyTorch exported program", (".pt2",), _pt2, later("peakmem.frontends.pt2:read_pt2"),
+        reads="the exported graph with symbolic dimensions, parameters, buffers and their sharing; no torch needed",
+        unknown="what a custom operator allocates inside",
+    ),
+    FrontEnd(
+        "torch_checkpoint", "PyTorch checkpoint", (".pt", ".pth", ".ckpt", ".bin"), _checkpoint,
+        later("peakmem.frontends.checkpoint:read_checkpoint"),
+        reads="tensors from the archive's directory and a pickle reader that resolves no global",
+        unknown="activations: the file holds weights and no operators",
+    ),
+    FrontEnd(
+        "keras", "Keras", (".keras", ".h5", ".json"), _keras, later("peakmem.frontends.keras:read_keras"),
+        reads="layers of Sequential and Functional models from their configuration, headers of the weights",
+        unknown="custom and Lambda layers without a recorded shape",
+    ),
+    FrontEnd(
+        "safetensors", "safetensors", (".safetensors", ".safetensors.index.json"), _safetensors,
+        later("peakmem.frontends.safetensors:read_safetensors"),
+        reads="names, dtypes, shapes and offsets of all tensors, over all shards",
+        unknown="activations: the file holds weights and no operators; give the folder with its config.json",
+    ),
+    FrontEnd(
+        "gguf", "GGUF", (".gguf",), _gguf, later("peakmem.frontends.gguf:read_gguf"),
+        reads="names, block formats, shapes and offsets of all tensors, metadata",
+        unknown="activations, but for the key-value cache that the metadata allows to compute",
+    ),
+    FrontEnd(
+        "hf_config", "Hugging Face config.json", ("config.json",), _hf_config,
+        later("peakmem.frontends.hf_config:read_hf_config"),
+        reads="the network of a known family, its key-value cache; weights of a folder are checked against it",
+        unknown="families that are not known are refused",
+        options={
+            "attention": "fused (the default: scores are never held) or eager (the score matrix is)",
+            "context": "tokens the key-value cache has room for; the sequence length unless told",
+            "kv_dtype": "dtype of the key-value cache; that of the weights unless told",
+        },
+    ),
+    FrontEnd(
+        "layer_table", "layer table", (".csv", ".md", ".yaml"), _layer_table,
+        later("peakmem.frontends.layer_table:read_layer_table"),
+        reads="layers as people write them: conv 3x3x3x32 s2 in 224x224x3",
+        unknown="branches: the rows are taken as a chain",
+    ),
+)  # fmt: skip
+# asked in this order; each knows its own bytes
+
+ONNX = FrontEnd(
+    "onnx", "ONNX", (".onnx",), lambda head: head.suffix == ".onnx", later("peakmem.frontends.onnx:read_onnx"),
+    reads="operators, shapes, small constants, control flow, functions; weights are stepped over",
+    unknown="sizes that depend on the data, unless --dim gives them",
+)  # fmt: skip
+# its files have no mark of their own, so that it takes what is left
+
+_FOREIGN: tuple[tuple[int, bytes, str, str], ...] = (
+    (0, b"ORTM", "an ONNX Runtime .ort file, which is not read", "give the .onnx file it was made from"),
+    (4, b"ORTM", "an ONNX Runtime .ort file, which is not read", "give the .onnx file it was made from"),
+    (0, ZIP, "a zip archive without a model that peakmem knows", "peakmem formats"),
+    (0, b"\x1f\x8b", "a gzip archive", "unpack it first"),
+)
+
+
+def foreign(head: Head) -> tuple[str, str]:
+    """What a file is that no front end reads, and what to do; two empty texts when it is not known."""
+    if head.is_folder:
+        if head.has("saved_model.pb"):
+            return (
+                "a TensorFlow SavedModel, which is not read",
+                "convert it to TFLite (tf.lite.TFLiteConverter.from_saved_model) or to ONNX (tf2onnx)",
+            )
+        return "a folder without a model that peakmem knows", "peakmem formats"
+    if head.path.name in ("saved_model.pb", "keras_metadata.pb"):
+        return (
+            "part of a TensorFlow SavedModel, which is not read",
+            "convert it to TFLite (tf.lite.TFLiteConverter.from_saved_model) or to ONNX (tf2onnx)",
+        )
+    for offset, magic, what, advice in _FOREIGN:
+        if head.data[offset : offset + len(magic)] == magic:
+            return what, advice
+    return "", ""

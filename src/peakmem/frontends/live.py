@@ -1,0 +1,95 @@
+"""Live models and factories: objects the user made, or code the user asks for by name.
+
+Nothing here runs code from a file unasked: `package.module:factory` is imported because the user
+typed it.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from peakmem.errors import UsageError
+from peakmem.ir.graph import Graph
+
+_FACTORY = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")
+
+
+def is_factory(text: str) -> bool:
+    """Whether `text` reads as package.module:factory."""
+    return _FACTORY.match(text) is not None
+
+
+def read_factory(text: str, *, inputs: object, batch: int | None) -> Graph:
+    """The graph of what `package.module:factory` gives when it is called; the current folder is searched too.
+
+    A factory that is a class or a function is called without arguments; a module that already
+    stands under that name is taken as it is.
+
+    Raises:
+        UsageError: no such module or name, or the factory fails.
+    """
+    module_name, _, attribute = text.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found: object = import_module(module_name)
+    except ModuleNotFoundError as fault:
+        raise UsageError(
+            f"there is no module {fault.name!r}",
+            where=text,
+            expected="a file, a built-in network or package.module:factory",
+        ) from fault
+    except Exception as fault:  # the user's own module may fail in any way
+        raise UsageError(f"importing {module_name} failed: {type(fault).__name__}: {fault}", where=text) from fault
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise UsageError(f"module {module_name} has no {attribute!r}", where=text)
+        found = getattr(found, part)
+    family = _family(found)
+    if not family and callable(found):
+        from peakmem.frontends.torch import without_allocation
+
+        try:
+            with without_allocation():
+                found = found()
+        except Exception as fault:  # as above
+            raise UsageError(f"calling the factory failed: {type(fault).__name__}: {fault}", where=text) from fault
+    graph = read_live(found, inputs=inputs, batch=batch)
+    return graph
+
+
+def _family(model: object) -> str:
+    """ "torch" or "keras" for a model of theirs, told without importing either; else ""."""
+    for base in type(model).__mro__:
+        home = f"{base.__module__}.{base.__qualname__}"
+        if home == "torch.nn.modules.module.Module":
+            return "torch"
+        if home == "torch.export.exported_program.ExportedProgram":
+            return "exported"
+        if base.__module__.startswith("keras.") and base.__qualname__ == "Model":
+            return "keras"
+    return ""
+
+
+def read_live(model: object, *, inputs: object, batch: int | None) -> Graph:
+    """The graph of a `torch.nn.Module`, an exported program or a Keras model.
+
+    Raises:
+        UsageError: an object of another kind, or inputs that do not fit.
+    """
+    family = _family(model)
+    if family in ("torch", "exported"):
+        from peakmem.frontends import torch
+
+        return torch.capture(model, inputs=inputs, batch=batch)
+    if family == "keras":
+        from peakmem.frontends.keras import read_model
+
+        return read_model(model)
+    raise UsageError(
+        f"a {type(model).__name__} is no model", expected="a path, a torch.nn.Module, a Keras model or a peakmem.Graph"
+    )

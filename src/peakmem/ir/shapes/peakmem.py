@@ -1,0 +1,3 @@
+"""Operators that only peakmem's own front ends write down."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""TensorFlow Lite operators, channels last."""
+
+from __future__ import annotations

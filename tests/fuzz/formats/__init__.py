@@ -1,0 +1,1 @@
+"""Damage that knows a format, one module each: SUFFIX, seeds() and damage(data, rng)."""
