@@ -28,10 +28,12 @@ if TYPE_CHECKING:
     )
     from peakmem.ir.builder import GraphBuilder
     from peakmem.ir.graph import Graph, Operator, Tensor
-    from peakmem.pipeline import estimate, load
+    from peakmem.pipeline import compare, estimate, load
+    from peakmem.report.comparison import Comparison
     from peakmem.report.model import Estimate
 
 _HOMES = {
+    "Comparison": "peakmem.report.comparison",
     "Estimate": "peakmem.report.model",
     "FormatError": "peakmem.errors",
     "Graph": "peakmem.ir.graph",
@@ -44,11 +46,13 @@ _HOMES = {
     "Tensor": "peakmem.ir.graph",
     "UnboundDimension": "peakmem.errors",
     "UsageError": "peakmem.errors",
+    "compare": "peakmem.pipeline",
     "estimate": "peakmem.pipeline",
     "load": "peakmem.pipeline",
 }
 
 __all__ = [
+    "Comparison",
     "Estimate",
     "FormatError",
     "Graph",
@@ -62,6 +66,7 @@ __all__ = [
     "UnboundDimension",
     "UsageError",
     "__version__",
+    "compare",
     "estimate",
     "load",
 ]

@@ -12,13 +12,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from peakmem.binding import bound
+from peakmem.comparison import compare_studies
 from peakmem.conventions import CONVENTIONS
 from peakmem.dtypes import DType, parse_dtype
 from peakmem.errors import UsageError
 from peakmem.ir.dims import Symbol
 from peakmem.ir.graph import Graph, Tensor
+from peakmem.ir.shapes.infer import unbound
 from peakmem.parameters import Parameters, parameters
 from peakmem.passes.assume import DEFAULT_ASSUMPTION, assumption
+from peakmem.report.comparison import Comparison
 from peakmem.report.compose import compose
 from peakmem.report.model import Estimate
 from peakmem.study import Study
@@ -59,21 +62,32 @@ def load(
 
         return read_live(source, inputs=inputs, batch=batch)
     path = Path(source)
-    if not _is_there(path) and (not path.suffix or ":" in path.name):
+    if not _is_there(path):
         from peakmem import zoo
+        from peakmem.frontends.live import read_factory
 
-        if path.name == str(source):
+        if _is_live(source):
+            return read_factory(str(source), inputs=inputs, batch=batch)
+        if path.name == str(source) and (not path.suffix or ":" in path.name):
             name, chosen = zoo.parse_spec(path.name)
             return replace(zoo.build(name, batch=Symbol("batch"), **chosen), defaults={"batch": 1})
-    from peakmem.frontends.live import is_factory, read_factory
-
-    if isinstance(source, str) and not _is_there(path) and is_factory(source):
-        return read_factory(source, inputs=inputs, batch=batch)
     if inputs is not None:
         raise UsageError("inputs are for live models", where=str(source), hint="--shape NAME=DIMS")
     from peakmem.frontends import read
 
     return read(path, form=form, options=options or {})
+
+
+def _is_live(source: object) -> bool:
+    """Whether `source` is a model in memory, or a factory of one."""
+    from peakmem.frontends.live import is_factory
+    from peakmem.zoo import is_named
+
+    if isinstance(source, Graph):
+        return False
+    if not isinstance(source, str | Path):
+        return True
+    return is_factory(str(source)) and not is_named(str(source)) and not _is_there(Path(source))
 
 
 def _is_there(path: Path) -> bool:
@@ -198,6 +212,48 @@ def _estimate(
     return compose(
         given, graph, study, assume, convention, counted, side_bytes, stored, notes, budget, defaulted, tensors
     )
+
+
+def compare(
+    a: str | Path | Graph | object,
+    b: str | Path | Graph | object,
+    *,
+    batch: int | None = None,
+    shapes: tuple[Mapping[str, Sequence[int]] | None, Mapping[str, Sequence[int]] | None] = (None, None),
+    dims: Mapping[str, int] | None = None,
+    inputs: object = None,
+    dtype: str | DType | None = None,
+    assume: str = DEFAULT_ASSUMPTION,
+) -> Comparison:
+    """Two readings of one network side by side, tensor by tensor.
+
+    Args:
+        a, b: what `load` takes.
+        batch, dims, inputs, dtype: for both, as far as each side takes them; see `estimate`.
+        shapes: whole input shapes by name, for A and for B.
+        assume: the execution assumption both are compared under.
+
+    Raises:
+        PeakmemError: see `load` and `bound`.
+    """
+    frame = assumption(assume)
+    counted = None if dtype is None else parse_dtype(dtype) if isinstance(dtype, str) else dtype
+    with paused_collection():
+        sides = []
+        for source, fixed in zip((a, b), shapes, strict=True):
+            live = _is_live(source)
+            given = load(source, inputs=inputs if live else None, batch=batch if live else None)
+            fits = unbound(given)
+            graph = bound(
+                given,
+                batch=batch if given.batched and not given.bound else None,
+                shapes=fixed,
+                dims={name: value for name, value in (dims or {}).items() if name in fits},
+            )
+            if counted is not None:
+                graph = retype(graph, counted, parameters(graph))
+            sides.append(Study(graph))
+        return compare_studies(sides[0], sides[1], frame.name)
 
 
 def _dtype_note(dtype: DType, side_bytes: int) -> str:

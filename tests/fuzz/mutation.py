@@ -1,8 +1,9 @@
-"""Damage to ONNX files that can be repeated: the same seed gives the same mutant.
+"""Damage to model files that can be repeated: the same seed gives the same mutant.
 
-A third of the mutations know nothing but bytes; the others know ONNX and write files that are
-well formed and absurd, because damaged bytes rarely get past the reader. Nothing here knows
-peakmem, but for `outcome`, which asks it, and `questions`, which says what.
+A third of the mutations know nothing but bytes; the others know the format and write files that
+are well formed and absurd, because damaged bytes rarely get past the reader. Those for ONNX stand
+here, those for other formats in `formats`. Nothing here knows peakmem, but for `outcome`, which
+asks it, and `questions`, which says what.
 """
 
 from __future__ import annotations
@@ -45,6 +46,10 @@ class Outcome:
     seconds: float
     new_bytes: int
     # by how much the process' peak resident memory rose
+
+
+Damage = Callable[[bytes, random.Random], tuple[bytes, str]]
+# a file and where chance comes from -> the damaged file, and what was done
 
 
 # -- bytes -------------------------------------------------------------------------------
@@ -120,7 +125,7 @@ def varint(value: int) -> bytes:
     return bytes(out)
 
 
-def _damage_bytes(seeds: dict[str, bytes], name: str, rng: random.Random) -> tuple[bytes, str]:
+def damage_bytes(seeds: dict[str, bytes], name: str, rng: random.Random) -> tuple[bytes, str]:
     data = bytearray(seeds[name])
     if rng.random() < 0.08:
         other = rng.choice(sorted(seeds))
@@ -404,7 +409,7 @@ MODEL_MUTATIONS: tuple[Callable[[Any, random.Random], str], ...] = (
 )  # fmt: skip
 
 
-def _damage_model(data: bytes, rng: random.Random) -> tuple[bytes, str]:
+def damage_onnx(data: bytes, rng: random.Random) -> tuple[bytes, str]:
     model = onnx.ModelProto.FromString(data)
     done: list[str] = []
     for _ in range(rng.choice((1, 1, 2, 2, 3, 5))):
@@ -416,14 +421,16 @@ def _damage_model(data: bytes, rng: random.Random) -> tuple[bytes, str]:
 # -- cases -------------------------------------------------------------------------------
 
 
-def mutant(seeds: dict[str, bytes], case: int, seed: int = 0) -> tuple[bytes, str]:
-    """The file of case number `case`, and what was done to which seed."""
+def mutant(
+    seeds: dict[str, bytes], case: int, seed: int = 0, damage: Damage = damage_onnx, blind: float = 0.35
+) -> tuple[bytes, str]:
+    """The file of case number `case`, and what was done to which seed; `blind` of them by `damage_bytes`."""
     rng = random.Random(f"{seed}:{case}")
     name = sorted(seeds)[case % len(seeds)]
-    if rng.random() < 0.35:
-        data, what = _damage_bytes(seeds, name, rng)
+    if rng.random() < blind:
+        data, what = damage_bytes(seeds, name, rng)
     else:
-        data, what = _damage_model(seeds[name], rng)
+        data, what = damage(seeds[name], rng)
     return data, f"{name}: {what}"
 
 

@@ -19,6 +19,8 @@ LONGEST_MESSAGE = 4000
 
 VERBS = {
     "estimate": ("peakmem.cli.estimate:command", "How much memory a network needs (the default verb)."),
+    "convert-check": ("peakmem.cli.convert_check:command", "Compare two readings of one network tensor by tensor."),
+    "formats": ("peakmem.cli.formats:command", "List what is read, what it needs, what cannot be known from it."),
     "schema": ("peakmem.cli.schema:command", "Print the JSON schema of a report."),
     "zoo": ("peakmem.cli.zoo:command", "List the built-in networks, or write one out as an ONNX file."),
 }

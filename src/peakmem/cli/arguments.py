@@ -43,6 +43,19 @@ def parse_dims(texts: tuple[str, ...]) -> dict[str, int]:
     return dims
 
 
+def parse_options(texts: tuple[str, ...], **named: str | int | None) -> dict[str, str]:
+    """`attention=eager` → {"attention": "eager"}; `named` holds those that have a flag of their own."""
+    options = {name: str(value) for name, value in named.items() if value is not None}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise UsageError(f"--option {text!r} is not an option", expected="NAME=VALUE", hint="peakmem formats")
+        if options.get(name, value) != value:
+            raise UsageError(f"option {name!r} is given two values, {options[name]} and {value}")
+        options[name] = value
+    return options
+
+
 def parse_writes(texts: tuple[str, ...], formats: tuple[str, ...]) -> list[tuple[str, Path]]:
     """`csv=layers.csv` → [("csv", Path("layers.csv"))]."""
     writes = []

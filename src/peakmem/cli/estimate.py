@@ -5,12 +5,13 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from peakmem.cli.arguments import check_target, parse_dims, parse_shapes, parse_writes, write_text
+from peakmem.cli.arguments import check_target, parse_dims, parse_options, parse_shapes, parse_writes, write_text
 from peakmem.errors import UsageError
 from peakmem.report.model import Estimate
 from peakmem.units import UNITS, Units, parse_size
@@ -25,6 +26,10 @@ WIDE = 160
 @click.argument("model")
 @click.option("--batch", type=int, metavar="N", help="Value of the batch dimension.")
 @click.option("--shape", "shapes", multiple=True, metavar="NAME=DIMS", help="Shape of an input: input=8x3x320x320.")
+@click.option(
+    "--input", "inputs", multiple=True, metavar="[NAME=]DIMS[:DTYPE]",
+    help="What a PyTorch module is called with: 1x3x224x224, ids=1x128:int64.",
+)  # fmt: skip
 @click.option("--dim", "dims", multiple=True, metavar="NAME=VALUE", help="Value of a symbolic dimension.")
 @click.option(
     "--dtype",
@@ -36,12 +41,18 @@ WIDE = 160
     help="Execution assumption: naive, eager, inplace, fused, fused_add.",
 )  # fmt: skip
 @click.option("--hold-inputs", is_flag=True, help="Keep the inputs alive to the end, as a caller does who owns them.")
+@click.option("--context", type=int, metavar="N", help="Language models: tokens the key-value cache has room for.")
+@click.option("--kv-dtype", metavar="DTYPE", help="Language models: dtype of the key-value cache.")
+@click.option("--attention", metavar="KIND", help="Language models: fused, or eager with the score matrix.")
+@click.option("--format", "form", metavar="NAME", default="", help="Read MODEL as this format (peakmem formats).")
+@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of the format's reader.")
 @click.option("--layers", is_flag=True, help="Show the layer table.")
 @click.option(
     "--convention", default="layer_in_out_weights", show_default=True, metavar="NAME",
     help="What bytes mean in the layer table: layer_in_out_weights, layer_in_out, sum_outputs (a wrong one lists all).",
 )  # fmt: skip
 @click.option("--conventions", is_flag=True, help="Show every named definition of memory side by side.")
+@click.option("--tensors", is_flag=True, help="Show every stored tensor.")
 @click.option(
     "--top",
     type=click.IntRange(min=1),
@@ -66,11 +77,15 @@ WIDE = 160
 def command(
     model: str, batch: int | None, shapes: tuple[str, ...], dims: tuple[str, ...], dtype: str | None, assume: str,
     hold_inputs: bool, layers: bool, convention: str, conventions: bool, top: int | None, units: Units,
-    budget: str | None, json_target: str | None, writes: tuple[str, ...], force: bool,
+    budget: str | None, json_target: str | None, writes: tuple[str, ...], force: bool, inputs: tuple[str, ...],
+    context: int | None, kv_dtype: str | None, attention: str | None, form: str, options: tuple[str, ...],
+    tensors: bool,
 ) -> int:  # fmt: skip
     """How much memory MODEL needs for one forward pass: parameters, live peak, layers, conventions.
 
-    MODEL is an ONNX file or a built-in network such as mobilenet_v1 or mobilenet_v2:width=0.5.
+    MODEL is a model file of any format that peakmem formats lists, a folder with a config.json, a
+    built-in network such as mobilenet_v1 or mobilenet_v2:width=0.5, or a PyTorch or Keras model as
+    package.module:factory.
     """
     targets = parse_writes(writes, FORMATS)
     if json_target is not None and json_target != "-":
@@ -84,15 +99,25 @@ def command(
     report = estimate(
         model, batch=batch, shapes=parse_shapes(shapes), dims=parse_dims(dims), dtype=dtype, assume=assume,
         convention=convention, hold_inputs=hold_inputs, budget=None if budget is None else parse_size(budget),
+        inputs=inputs or None, form=form, tensors=tensors,
+        options=parse_options(options, context=context, kv_dtype=kv_dtype, attention=attention),
     )  # fmt: skip
     from peakmem.render.tables import View, blocks
 
     on_terminal = sys.stdout.isatty()
     shown_top = top if top is not None or not on_terminal else TOP_ON_SCREEN
     # On a terminal the tensors are cut to a handful; the layer table is cut only when asked to.
-    said = _said(model, batch, shapes, dims, dtype, assume, hold_inputs)
+    said = _said(
+        model,
+        {
+            "--batch": batch, "--shape": shapes, "--input": inputs, "--dim": dims, "--dtype": dtype,
+            "--assume": None if assume == "fused" else assume, "--hold-inputs": hold_inputs, "--context": context,
+            "--kv-dtype": kv_dtype, "--attention": attention, "--format": form, "--option": options,
+        },
+    )  # fmt: skip
     narrow = on_terminal and shutil.get_terminal_size().columns < WIDE
-    view = View(units, layers, conventions, top, _next_commands(report, said, layers, conventions), narrow)
+    next_commands = _next_commands(report, said, layers, conventions)
+    view = View(units, layers, conventions, top, next_commands, tensors, narrow)
     shown = blocks(report, view)
     for form, target in targets:
         write_text(target, _text(report, form, view))
@@ -102,7 +127,8 @@ def command(
         from peakmem.render.tables import alive
         from peakmem.render.terminal import show
 
-        shown[2] = alive(report, replace(view, top=shown_top))
+        if report.peak.activations_known:
+            shown[2] = alive(report, replace(view, top=shown_top))
         show(shown)
     else:
         from peakmem.render.text import plain
@@ -125,22 +151,20 @@ def _text(report: Estimate, form: str, view: object) -> str:
         return report.to_json() + "\n"
     if form == "csv":
         return text.layers_csv(report)
-    whole = blocks(report, View(view.units, layers=True, conventions=True))
+    whole = blocks(report, View(view.units, layers=True, conventions=True, tensors=bool(report.tensors)))
     return text.markdown(whole) if form == "md" else text.plain(whole)
 
 
-def _said(
-    model: str, batch: int | None, shapes: tuple[str, ...], dims: tuple[str, ...], dtype: str | None, assume: str,
-    hold_inputs: bool,
-) -> str:  # fmt: skip
+def _said(model: str, flags: Mapping[str, object]) -> str:
     """The part of the command that decides the numbers, ready to be typed again."""
     words = [model]
-    words += [] if batch is None else ["--batch", str(batch)]
-    words += [word for shape in shapes for word in ("--shape", shape)]
-    words += [word for dim in dims for word in ("--dim", dim)]
-    words += [] if dtype is None else ["--dtype", dtype]
-    words += [] if assume == "fused" else ["--assume", assume]
-    words += ["--hold-inputs"] if hold_inputs else []
+    for flag, value in flags.items():
+        if value is True:
+            words.append(flag)
+        elif isinstance(value, tuple):
+            words += [word for item in value for word in (flag, str(item))]
+        elif value not in (None, False, ""):
+            words += [flag, str(value)]
     return shlex.join(words)
 
 
@@ -150,6 +174,8 @@ def _next_commands(report: Estimate, name: str, layers: bool, conventions: bool)
     hints = list(dict.fromkeys(item.hint for item in report.unknowns if item.hint.startswith("--")))
     if hints:
         commands.append(f"peakmem {name} {' '.join(hints[:3])}    # settles what is unknown")
+    if not report.peak.activations_known:
+        return (*commands, f"peakmem {name} --tensors    # every stored tensor")
     if not layers:
         commands.append(f"peakmem {name} --layers    # where the bytes are, layer by layer")
     if not conventions:

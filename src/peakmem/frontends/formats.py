@@ -7,6 +7,8 @@ a file is theirs.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from peakmem.frontends.frontend import FrontEnd, later
 from peakmem.frontends.head import Head
@@ -169,3 +171,51 @@ def foreign(head: Head) -> tuple[str, str]:
         if head.data[offset : offset + len(magic)] == magic:
             return what, advice
     return "", ""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What `peakmem formats` says of a format or of another kind of source."""
+
+    name: str
+    title: str
+    given_as: tuple[str, ...]
+    library: str
+    # what has to be importable; empty when nothing has to
+    extra: str
+    reads: str
+    unknown: str
+    options: Mapping[str, str]
+
+
+LIVE: tuple[Listed, ...] = (
+    Listed(
+        "torch", "PyTorch module", ("package.module:factory", "torch.nn.Module in Python"), "torch", "torch",
+        "the graph of one call, captured on tensors without memory; parameters, buffers, sharing, module paths",
+        "code that depends on the data; what a custom operator allocates inside",
+        {"--input": "what the module is called with: 1x3x224x224, ids=1x128:int64"},
+    ),
+    Listed(
+        "keras_model", "Keras model", ("package.module:factory", "keras.Model in Python"), "keras", "keras",
+        "layers of a Sequential or Functional model", "layers of a subclassed model", {},
+    ),
+    Listed(
+        "zoo", "built-in network", ("mobilenet_v1", "mobilenet_v2:width=0.5"), "", "",
+        "networks as their papers define them (peakmem zoo)", "nothing but workspace", {},
+    ),
+)  # fmt: skip
+
+
+def listed() -> dict[str, Listed]:
+    """Everything that can be given, by name: formats with a reader, those of other packages, live models."""
+    from peakmem.frontends import front_ends
+
+    own = {front_end.name: front_end for front_end in (ONNX, *BUILT_IN)}
+    own.update({name: front_end for name, front_end in front_ends().items() if name not in own})
+    rows = [
+        Listed(
+            one.name, one.title, one.suffixes, one.library or one.extra, one.extra, one.reads, one.unknown, one.options
+        )
+        for one in own.values()
+    ]
+    return {row.name: row for row in (*rows, *LIVE)}

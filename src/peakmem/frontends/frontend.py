@@ -33,6 +33,8 @@ class FrontEnd:
     # what cannot be known from it, one sentence
     extra: str = ""
     # the extra of peakmem that it needs: pip install 'peakmem[extra]'
+    library: str = ""
+    # what that extra makes importable; the name of the extra when empty
     options: Mapping[str, str] = field(default_factory=dict)
     # options it takes, with a sentence on each
 

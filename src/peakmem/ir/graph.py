@@ -124,6 +124,8 @@ class Graph:
     details: tuple[Detail, ...] = ()
     bound: bool = False
     # its dimensions were fixed when it was captured; other sizes need another capture
+    batched: bool = True
+    # false where a run is always one sample, so that there is no batch to choose
     weights_only: bool = False
     # the source stores tensors and no operators: what is computed with them cannot be known
 

@@ -45,19 +45,31 @@ class View:
     top: int | None = None
     # most tensors and layers to list; None for all
     next_commands: tuple[str, ...] = ()
+    tensors: bool = False
+    # list every stored tensor
     compact: bool = False
     # for a narrow terminal: the columns one reads first
 
 
 def blocks(report: Estimate, view: View) -> list[Block]:
     """The blocks of `report` in reading order."""
-    shown: list[Block] = [headline(report, view.units), parts(report, view.units), alive(report, view)]
-    if view.layers:
+    shown: list[Block] = [headline(report, view.units), parts(report, view.units)]
+    known = report.peak.activations_known
+    if known:
+        shown.append(alive(report, view))
+    if view.layers and known:
         shown.append(layers(report, view))
     if view.conventions:
         shown.append(conventions(report, view))
+    if view.tensors or (view.layers and not known):
+        shown.append(tensors(report, view))
     if not view.layers and not view.conventions:
-        shown += [assumptions_ladder(report, view.units), parameters(report, view.units)]
+        shown += [assumptions_ladder(report, view.units)] if known else []
+        shown.append(parameters(report, view.units))
+    if len(report.dtypes) > 1 or not known:
+        shown.append(dtype_mix(report, view.units))
+    if report.details:
+        shown.append(details(report, view.units))
     if report.budget is not None:
         shown.append(budget(report, view.units))
     shown.append(Lines("Assumptions", report.assumptions))
@@ -69,6 +81,17 @@ def blocks(report: Estimate, view: View) -> list[Block]:
 
 def headline(report: Estimate, units: Units) -> Lines:
     """Peak, its place, and which network under which inputs."""
+    if not report.peak.activations_known:
+        weights = format_exact(report.weights_bytes, units)
+        return Lines(
+            f"{report.model.name}",
+            (
+                f"weights: {weights} in {sum(share.tensors for share in report.dtypes):,} tensors; "
+                f"activations unknown: the source holds no operators [{report.model.format}]",
+                f"model: {report.parameters.trainable:,} parameters"
+                + ("" if report.dtype == "as stored" else f", counted as {report.dtype}"),
+            ),
+        )
     inputs = ", ".join(
         f"{port.name} {'x'.join(map(str, port.shape)) if port.shape else 'scalar'} {port.dtype}"
         for port in report.inputs
@@ -98,8 +121,13 @@ def parts(report: Estimate, units: Units) -> Table:
     )
     rows = [
         ("weights", format_bytes(peak.weights_bytes, units), f"{peak.weights_bytes:,}", "all that the model stores"),
-        ("activations", format_bytes(peak.activation_bytes, units), f"{word}{peak.activation_bytes:,}", inside),
+        ("activations", format_bytes(peak.activation_bytes, units), f"{word}{peak.activation_bytes:,}", inside)
+        if peak.activations_known
+        else ("activations", "unknown", "", "the source holds no operators"),
     ]
+    if peak.state_bytes:
+        what = "kept from run to run: variables, key-value caches"
+        rows.append(("state", format_bytes(peak.state_bytes, units), f"{peak.state_bytes:,}", what))
     if peak.workspace_known:
         rows.append(("workspace", format_bytes(peak.workspace_bytes, units), f"{peak.workspace_bytes:,}", "known"))
     else:
@@ -113,7 +141,10 @@ def parts(report: Estimate, units: Units) -> Table:
             "total",
             format_bytes(peak.total_bytes, units),
             f"{word}{peak.total_bytes:,}",
-            "weights resident + live peak" + ("" if peak.workspace_known else ", workspace not included"),
+            "weights resident + "
+            + ("state + " if peak.state_bytes else "")
+            + ("live peak" if peak.activations_known else "activations nobody knows")
+            + ("" if peak.workspace_known else ", workspace not included"),
         ),
     )
 
@@ -178,6 +209,67 @@ def parameters(report: Estimate, units: Units) -> Table:
         "Parameters", ("count or dtype", "parameters", "size", "bytes"), tuple(rows),
         frozenset({"parameters", "size", "bytes"}),
     )  # fmt: skip
+
+
+def dtype_mix(report: Estimate, units: Units) -> Table:
+    """Stored constants by dtype."""
+    rows = [
+        (
+            share.dtype,
+            f"{share.tensors:,}",
+            f"{share.elements:,}",
+            format_bytes(share.nbytes, units),
+            f"{share.nbytes:,}",
+        )
+        for share in report.dtypes
+    ]
+    shares = report.dtypes
+    total = sum(share.nbytes for share in shares)
+    return Table(
+        "Stored by dtype", ("dtype", "tensors", "elements", "size", "bytes"), tuple(rows),
+        frozenset({"tensors", "elements", "size", "bytes"}),
+        (
+            "sum", f"{sum(share.tensors for share in shares):,}", f"{sum(share.elements for share in shares):,}",
+            format_bytes(total, units), f"{total:,}",
+        ),
+    )  # fmt: skip
+
+
+def tensors(report: Estimate, view: View) -> Table:
+    """Every stored tensor, or the largest ones."""
+    listed = list(report.tensors)
+    title = f"Stored tensors ({len(listed)})"
+    if view.top is not None:
+        listed = sorted(listed, key=lambda tensor: -tensor.nbytes)[: view.top]
+        title = f"The {len(listed)} largest of {len(report.tensors)} stored tensors"
+    rows = [
+        (
+            tensor.name, tensor.shape, tensor.dtype, tensor.role, format_bytes(tensor.nbytes, view.units),
+            f"{tensor.nbytes:,}",
+        )
+        for tensor in listed
+    ]  # fmt: skip
+    rest = len(report.tensors) - len(listed)
+    if rest:
+        size = sum(tensor.nbytes for tensor in report.tensors) - sum(tensor.nbytes for tensor in listed)
+        rows.append((f"and {rest} more", "", "", "", format_bytes(size, view.units), f"{size:,}"))
+    total = sum(tensor.nbytes for tensor in report.tensors)
+    return Table(
+        title, ("tensor", "shape", "dtype", "role", "size", "bytes"), tuple(rows), frozenset({"size", "bytes"}),
+        ("sum", "", "", "", format_bytes(total, view.units), f"{total:,}"),
+    )  # fmt: skip
+
+
+def details(report: Estimate, units: Units) -> Lines:
+    """What the format tells beyond the graph."""
+    return Lines(
+        "Details",
+        tuple(
+            f"{detail.name}: {detail.text}"
+            + ("" if detail.nbytes is None else f", {format_exact(detail.nbytes, units)}")
+            for detail in report.details
+        ),
+    )
 
 
 LAYER_COLUMNS = (
@@ -272,8 +364,9 @@ def budget(report: Estimate, units: Units) -> Lines:
 
 def unknowns(report: Estimate) -> Lines:
     """What could not be told, or that nothing is missing but the workspace."""
+    workspace = "workspace of the operators (im2col, packing, tiles): depends on the engine"
     if not report.unknowns:
-        return Lines("Unknown", ("workspace of the operators (im2col, packing, tiles): depends on the engine",))
+        return Lines("Unknown", (workspace,))
     many: list[str] = []
     listed = report.unknowns[:20]
     for item in listed:
@@ -281,7 +374,8 @@ def unknowns(report: Estimate) -> Lines:
         many.append(f"{item.op_type} {item.operator}: {item.reason}{hint}")
     if len(report.unknowns) > len(listed):
         many.append(f"and {len(report.unknowns) - len(listed)} more (all of them in --json)")
-    many.append("workspace of the operators (im2col, packing, tiles): depends on the engine")
+    if report.peak.activations_known:
+        many.append(workspace)
     count = f"{len(report.unknowns)} {'cause' if len(report.unknowns) == 1 else 'causes'}"
     return Lines(f"Unknown ({count}; sizes are lower bounds)", tuple(many))
 

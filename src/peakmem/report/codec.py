@@ -9,17 +9,19 @@ import json
 from typing import Any, cast
 
 from peakmem.errors import FormatError
+from peakmem.report import comparison
+from peakmem.report.comparison import Comparison
 from peakmem.report.model import SCHEMA, Estimate
 
 
-def to_dict(report: Estimate) -> dict[str, Any]:
+def to_dict(report: Estimate | Comparison) -> dict[str, Any]:
     """`report` as plain data."""
     import msgspec
 
     return cast(dict[str, Any], msgspec.to_builtins(report))
 
 
-def to_json(report: Estimate) -> str:
+def to_json(report: Estimate | Comparison) -> str:
     """`report` as indented JSON."""
     import msgspec
 
@@ -47,12 +49,16 @@ def from_json(text: str | bytes) -> Estimate:
         raise FormatError(f"the report does not fit its schema: {fault}", expected="peakmem schema") from fault
 
 
-def schema() -> dict[str, Any]:
-    """The JSON schema of an estimate."""
+REPORTS: dict[str, tuple[str, type]] = {
+    "comparison": (comparison.SCHEMA, Comparison),
+    "estimate": (SCHEMA, Estimate),
+}
+# by the name `peakmem schema` knows them
+
+
+def schema(name: str = "estimate") -> dict[str, Any]:
+    """The JSON schema of the report called `name`, one of REPORTS."""
     import msgspec
 
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": SCHEMA,
-        **msgspec.json.schema(Estimate),
-    }
+    title, form = REPORTS[name]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title, **msgspec.json.schema(form)}

@@ -46,6 +46,11 @@ def parse_spec(text: str) -> tuple[str, dict[str, Value]]:
     return network.name, options
 
 
+def is_named(text: str) -> bool:
+    """Whether `text` starts with the name of a network here."""
+    return text.partition(":")[0].strip() in NETWORKS
+
+
 def build(name: str, *, batch: Dim = 1, **options: Value) -> Graph:
     """The network called `name`; `batch` may be a Symbol, to be bound later.
 
@@ -131,4 +136,4 @@ def _refusal(network: Network, option: Option, text: str) -> UsageError:
     )
 
 
-__all__ = ["NETWORKS", "Network", "Option", "Value", "build", "parse_spec", "spec"]
+__all__ = ["NETWORKS", "Network", "Option", "Value", "build", "is_named", "parse_spec", "spec"]
