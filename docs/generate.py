@@ -180,9 +180,10 @@ def zoo_page() -> str:
 OPERATORS = """\
 # Operators
 
-{count} op types have a shape rule of peakmem's own. For any other operator ONNX's own inference is asked, when the
-`onnx` package is installed; then the shape the file declares is taken, and the report says so. What none of these
-tells is listed as unknown, and the answer becomes a lower bound: see [](../concepts/kinds.md).
+{count} op types have a shape rule of peakmem's own, by the domain they belong to: ONNX's own, ONNX Runtime's, and
+those of other formats, whose operators keep their names. For any other operator of an ONNX file ONNX's own inference
+is asked, when the `onnx` package is installed; then the shape the file declares is taken, and the report says so. What
+none of these tells is listed as unknown, and the answer becomes a lower bound: see [](../concepts/kinds.md).
 """
 
 
@@ -199,6 +200,31 @@ def operators_page() -> str:
     out = [OPERATORS.format(count=sum(map(len, by_domain.values())))]
     for domain, op_types in sorted(by_domain.items()):
         out += [f"## {domain or 'ai.onnx'}", "", ", ".join(f"`{name}`" for name in sorted(op_types)) + ".", ""]
+    return "\n".join(out)
+
+
+FORMATS = """\
+# Formats
+
+`peakmem formats` prints this list. A file's format is found by its bytes, not by its name; `--format NAME` decides
+it by hand. Each format has [a page of its own](../formats/index.md).
+"""
+
+
+def formats_page() -> str:
+    """Every format with what it needs, what is read and what stays unknown."""
+    from peakmem.frontends.formats import listed
+
+    out = [FORMATS]
+    for item in listed().values():
+        rows = [
+            ("given as", ", ".join(f"`{name}`" for name in item.given_as)),
+            ("needs", f"`pip install 'peakmem[{item.extra}]'`" if item.extra else "nothing but peakmem"),
+            ("what is read", item.reads),
+            ("what cannot be known", item.unknown),
+            *((f"`{name}`", text) for name, text in item.options.items()),
+        ]
+        out += [f"## `{item.name}`", "", f"{item.title[0].upper()}{item.title[1:]}.", "", table(("", ""), rows), ""]
     return "\n".join(out)
 
 
@@ -254,6 +280,7 @@ MAKERS: Mapping[str, Callable[[], str]] = {
     "assumptions.md": assumptions_page,
     "cli.md": cli_page,
     "conventions.md": conventions_page,
+    "formats.md": formats_page,
     "operators.md": operators_page,
     "report.md": report_page,
     "zoo.md": zoo_page,

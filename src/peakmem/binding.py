@@ -11,8 +11,10 @@ from dataclasses import replace
 
 from peakmem.errors import ShapeError, UsageError
 from peakmem.ir.dims import Shape, Symbol, format_shape
+from peakmem.ir.expressions import names, parse, solved
 from peakmem.ir.graph import Graph
 from peakmem.ir.shapes.infer import LARGEST_TENSOR, bind, infer, unbound
+from peakmem.ir.shapes.rules import DECLARED
 
 _BATCH = re.compile(r"batch|^(n|b|bs)$", re.IGNORECASE)
 
@@ -49,6 +51,12 @@ def bound(
     changed = False
     if batch is not None:
         _sized(batch, "--batch", least=1)
+        if not graph.batched:
+            raise UsageError(
+                f"{graph.format} runs one image at a time: its tensors have no batch dimension",
+                where=graph.source,
+                hint="without --batch",
+            )
         graph, more, changed = _with_batch(graph, batch, set(whole))
         values = {**more, **values}
     for name, value in graph.defaults.items():
@@ -58,10 +66,13 @@ def bound(
         if tensor is not None and tensor.shape is not None and len(tensor.shape) == len(fixed):
             for before, after in zip(tensor.shape, fixed, strict=True):
                 if isinstance(before, Symbol) and isinstance(after, int):
-                    if dims is None or before.name not in dims:
-                        values[before.name] = after
+                    symbol, size = _assigned(before, after)
+                    if dims is None or symbol not in dims:
+                        values[symbol] = size
                 elif before != after:
                     changed = True
+    if changed and any(operator.domain in DECLARED for operator in graph.operators):
+        raise _fixed(graph)
     from peakmem.frontends.onnx_rules import infer_with_onnx
 
     given = bind(graph, whole, values)
@@ -87,6 +98,56 @@ def bound(
     return inferred
 
 
+def defaulted(
+    graph: Graph,
+    *,
+    batch: int | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    dims: Mapping[str, int] | None = None,
+) -> list[str]:
+    """Names of the symbols that keep their default when `bound` is called with the same arguments."""
+    told = set(dims or {})
+    if batch is not None:
+        told.update(_with_batch(graph, batch, set(shapes or {}))[1])
+    for name in shapes or {}:
+        tensor = graph.tensors.get(name or _only_input(graph))
+        for dim in (tensor.shape if tensor is not None else None) or ():
+            if isinstance(dim, Symbol):
+                formula = parse(dim.name)
+                told.update((dim.name, *(names(formula) if formula is not None else ())))
+    return [name for name in graph.defaults if name not in told]
+
+
+def _assigned(symbol: Symbol, size: int) -> tuple[str, int]:
+    """(name, value) that makes `symbol` a `size`: its own, or that of the one size its formula is made of."""
+    formula = None if symbol.name.replace("_", "").isalnum() else parse(symbol.name)
+    if formula is None:
+        return symbol.name, size
+    found = solved(formula, size)
+    if found is None:
+        flags = " ".join(f"--dim {name}=VALUE" for name in sorted(names(formula)))
+        raise UsageError(f"no value makes {symbol.name} a {size}", hint=flags)
+    return found
+
+
+def _fixed(graph: Graph) -> UsageError:
+    """That the sizes of a program which was recorded cannot be replaced."""
+    shapes = ", ".join(f"{name} {format_shape(graph.tensors[name].shape)}" for name in graph.inputs)
+    if graph.bound:
+        first = graph.inputs[0] if graph.inputs else "x"
+        return UsageError(f"the module was captured for {shapes}", hint=f"--input {first}=DIMS, which captures it anew")
+    return UsageError(
+        "the program was exported with fixed sizes",
+        where=graph.source,
+        expected=shapes,
+        hint=(
+            "pnnx model.pt inputshape=[1,3,224,224], with the sizes you want"
+            if graph.format == "pnnx"
+            else "torch.export.export(…, dynamic_shapes=…), or the module itself with --input"
+        ),
+    )
+
+
 def _names_output(graph: Graph, name: str) -> bool:
     """Whether `name` is a dimension that running would tell, written as tensor.axis."""
     tensor, _, axis = name.rpartition(".")
@@ -100,7 +161,7 @@ def _symbols(graph: Graph) -> set[str]:
         for dim in tensor.shape or ():
             if isinstance(dim, Symbol) and not dim.name.startswith(("(", "?")):
                 found.add(dim.name)
-    return found
+    return found | set(graph.defaults)
 
 
 def _sized(value: int, flag: str, least: int = 0) -> None:
@@ -136,7 +197,7 @@ def _with_batch(graph: Graph, batch: int, skip: set[str]) -> tuple[Graph, dict[s
     leading_symbols = [dim for dim in leading if isinstance(dim, Symbol)]
     unnamed = [dim.name for dim in leading_symbols if dim.name.rpartition(".")[0] in graph.inputs]
     if leading_symbols and (len(leading_symbols) == 1 or len(unnamed) == len(leading_symbols)):
-        return graph, {dim.name: batch for dim in leading_symbols}, False
+        return graph, dict(_assigned(dim, batch) for dim in leading_symbols), False
     fixed = [tensor for tensor in inputs if tensor.shape is not None and len(tensor.shape) >= 2]
     sizes = {tensor.shape[0] for tensor in fixed if tensor.shape}
     if leading_symbols or len(sizes) != 1:

@@ -56,9 +56,7 @@ def _side(study: Study) -> Side:
     graph = study.stored
     open_sizes = bool(live_ranges(graph).unsized) or graph.weights_only
     source = graph.name if graph.source in ("", "zoo") else graph.source
-    return Side(
-        source, graph.format, len(graph.operators), "lower bound" if open_sizes else "estimate"
-    )
+    return Side(source, graph.format, len(graph.operators), "lower bound" if open_sizes else "estimate")
 
 
 # -- quantities ---------------------------------------------------------------------------

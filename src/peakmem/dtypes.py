@@ -85,6 +85,22 @@ DTYPES: Mapping[str, DType] = {
     )
 }  # fmt: skip
 
+BLOCK_DTYPES: Mapping[str, DType] = {
+    name: DType(name, None, "float", block, block_bytes)
+    for name, block, block_bytes in (
+        ("q1_0", 128, 18), ("q2_0", 64, 18),
+        ("q4_0", 32, 18), ("q4_1", 32, 20), ("q5_0", 32, 22), ("q5_1", 32, 24), ("q8_0", 32, 34), ("q8_1", 32, 36),
+        ("q2_k", 256, 84), ("q3_k", 256, 110), ("q4_k", 256, 144), ("q5_k", 256, 176), ("q6_k", 256, 210),
+        ("q8_k", 256, 292),
+        ("iq1_s", 256, 50), ("iq1_m", 256, 56), ("iq2_xxs", 256, 66), ("iq2_xs", 256, 74), ("iq2_s", 256, 82),
+        ("iq3_xxs", 256, 98), ("iq3_s", 256, 110), ("iq4_xs", 256, 136), ("iq4_nl", 32, 18),
+        ("tq1_0", 256, 54), ("tq2_0", 256, 66),
+        ("mxfp4", 32, 17), ("nvfp4", 64, 36),
+    )
+}  # fmt: skip
+# ggml's block formats: elements of a row and the bytes they take together, scales included
+# (the structs of ggml-common.h, held there by static_assert; revision d99724f2)
+
 ALIASES: Mapping[str, DType] = {
     "fp64": FLOAT64, "f64": FLOAT64, "double": FLOAT64,
     "fp32": FLOAT32, "f32": FLOAT32, "float": FLOAT32, "tf32": FLOAT32,
@@ -98,13 +114,14 @@ ALIASES: Mapping[str, DType] = {
 
 
 def parse_dtype(text: str) -> DType:
-    """The dtype called `text` ("float32", "fp32", "int4", …).
+    """The dtype called `text` ("float32", "fp32", "int4", "q4_k", …).
 
     Raises:
         UsageError: no dtype has that name.
     """
     key = text.strip().lower()
-    found = DTYPES.get(key) or ALIASES.get(key)
+    found = DTYPES.get(key) or ALIASES.get(key) or BLOCK_DTYPES.get(key)
     if found is None:
-        raise UsageError(f"no dtype is called {text!r}", expected=f"one of {', '.join(DTYPES)}", hint="--dtype int8")
+        known = ", ".join((*DTYPES, *BLOCK_DTYPES))
+        raise UsageError(f"no dtype is called {text!r}", expected=f"one of {known}", hint="--dtype int8")
     return found

@@ -7,8 +7,9 @@ counted at the step of the operator that holds it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from peakmem.ir import kinds
 from peakmem.ir.graph import Graph, Operator
 
 
@@ -59,6 +60,8 @@ def live_ranges(graph: Graph, *, hold_inputs: bool = False) -> Liveness:
     sizes: list[int] = []
     roles: list[str] = []
     unsized: list[str] = []
+    elsewhere: set[str] = set()
+    # results whose bytes are none of this graph's
 
     def open_buffer(name: str, start: int, role: str) -> None:
         nbytes = tensors[name].nbytes
@@ -91,8 +94,9 @@ def live_ranges(graph: Graph, *, hold_inputs: bool = False) -> Liveness:
                     index[name] = at
                     names[at].append(name)
                     continue  # the operator read it, so that it lives to the end of this step
-                if source in tensors and tensors[source].role in ("constant", "state"):
-                    continue  # a view of the model's own bytes, or of its state
+                if source in elsewhere or source not in tensors or tensors[source].role in ("constant", "state"):
+                    elsewhere.add(name)
+                    continue  # a view of the model's own bytes, of its state, or of what encloses this graph
             open_buffer(name, step, "activation")
         if operator.subgraphs:
             inner.append((step, inner_peak(operator, graph, unsized)))
@@ -122,6 +126,8 @@ def inner_peak(operator: Operator, graph: Graph, unsized: list[str]) -> int:
     One body runs at a time. The last results of a body are the operator's own outputs (If), or
     the states it carries (Loop, Scan), so their bytes are not counted twice.
     """
+    if operator.domain:
+        return _called_peak(operator, unsized)
     handed: int = 0
     most = 0
     for body in operator.subgraphs:
@@ -136,6 +142,23 @@ def inner_peak(operator: Operator, graph: Graph, unsized: list[str]) -> int:
         if name:
             handed += graph.tensors[name].nbytes or 0
     return max(0, most - handed)
+
+
+def _called_peak(operator: Operator, unsized: list[str]) -> int:
+    """As `inner_peak`, where bodies are called with arguments instead of reading what lies around them.
+
+    A body reads its arguments where the caller has them and writes its results there. A loop holds
+    its state in the operator's outputs; what a turn makes is beside it until the turn is over.
+    """
+    loops = kinds.native(operator) in kinds.LOOPS
+    most = 0
+    for body in operator.subgraphs:
+        ranges = live_ranges(body)
+        unsized.extend(ranges.unsized)
+        handed = set(body.inputs).union(() if loops else body.outputs)
+        own = tuple(buffer for buffer in ranges.buffers if handed.isdisjoint(buffer.tensors))
+        most = max(most, max(live_bytes(replace(ranges, buffers=own)), default=0))
+    return most
 
 
 def live_bytes(liveness: Liveness) -> list[int]:

@@ -6,7 +6,6 @@ constants alone (a transposed weight is still a weight). Constants that share a 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -16,6 +15,7 @@ from peakmem.dtypes import DType
 from peakmem.ir import kinds
 from peakmem.ir.dims import Shape
 from peakmem.ir.graph import Graph, Operator, Tensor
+from peakmem.naming import stored_roles
 
 ParameterRole = Literal["weight", "bias", "norm", "statistic", "quantisation", "other"]
 ROLES: tuple[str, ...] = get_args(ParameterRole)
@@ -115,38 +115,31 @@ def parameters(graph: Graph) -> Parameters:
         have = found.get(id(tensor))
         if have is None or _RANK[role] < _RANK[have[1]]:
             found[id(tensor)] = (tensor, role, channels)
+    named = stored_roles(graph.tensors.values()) if graph.weights_only else {}
     for body in _all_graphs(graph):
         for tensor in body.tensors.values():
             if tensor.role == "constant" and not tensor.storage and id(tensor) not in found:
-                role = _named_role(tensor) if graph.weights_only else "other"
+                role = named.get(tensor.name, "other")
                 first = tensor.shape[0] if tensor.shape else 1
                 channels = first if role == "weight" and isinstance(first, int) else 1
                 found[id(tensor)] = (tensor, role, channels)
     constants = []
     for key, (tensor, role, channels) in found.items():
+        role = _told(tensor, role) if graph.parameters_told else role
         count = elements.get(key, tensor.count or 0)
         constants.append(Constant(tensor.name, role, count, tensor.nbytes or 0, channels, tensor.dtype, tensor.shape))
     return Parameters(tuple(constants))
 
 
-_NORM = re.compile(r"norm|(^|[._/])(ln|bn)[_\d]*([._/]|$)", re.IGNORECASE)
-_STATISTIC = re.compile(r"running_(mean|var)$|moving_(mean|variance)", re.IGNORECASE)
-_SIDE = re.compile(r"(scale|scales|scale_inv|zero_point|zeros|qzeros|absmax|g_idx|quant_map|quant_state\.\w+)$")
-
-
-def _named_role(tensor: Tensor) -> ParameterRole:
-    """What a tensor of a file without operators is for, from its name and rank: a naming convention, not a proof."""
+def _told(tensor: Tensor, role: ParameterRole) -> ParameterRole:
+    """`role` made to agree with what the source says: each parameter is trainable, nothing else is."""
+    if tensor.role != "constant":
+        return role
+    if tensor.parameter and role in ("statistic", "other"):
+        guess = stored_roles((tensor,))[tensor.name]
+        return guess if guess in ("weight", "bias", "norm") else "weight"
     floating = tensor.dtype is not None and tensor.dtype.kind == "float"
-    rank = len(tensor.shape or ())
-    if _SIDE.search(tensor.name):
-        return "quantisation"
-    if _STATISTIC.search(tensor.name):
-        return "statistic"
-    if rank >= 2 and tensor.dtype is not None and tensor.dtype.kind in ("float", "int", "uint"):
-        return "weight"
-    if not floating or not rank:
-        return "other"
-    return "norm" if _NORM.search(tensor.name) else "bias" if "bias" in tensor.name.lower() else "weight"
+    return "other" if not tensor.parameter and floating and role in ("weight", "bias", "norm") else role
 
 
 def _all_graphs(graph: Graph) -> Iterator[Graph]:
@@ -223,7 +216,9 @@ def _role(
     producers: Mapping[str, Operator], table: Mapping[str, Tensor],
 ) -> ParameterRole:  # fmt: skip
     name = kinds.key(operator)
-    if position in kinds.QUANTISATION.get(name, ()):
+    own = kinds.QUANTISATION.get(kinds.native(operator), ())
+    # a format may add scales to an operator that ONNX has without
+    if position in kinds.QUANTISATION.get(name, ()) or position in own:
         return "quantisation"
     if position in kinds.STATISTICS.get(name, ()):
         return "statistic"
@@ -234,7 +229,9 @@ def _role(
     count = read.count or 0
     if stored.role != "constant" and position not in kinds.WEIGHTS.get(name, ()):
         return "other"  # made at load, not trained
-    quantised = stored.dtype is not None and stored.dtype.kind in ("int", "uint") and stored.dtype.bits in (2, 4, 8, 16)
+    quantised = (
+        stored.dtype is not None and stored.dtype.kind in ("int", "uint") and stored.dtype.bits in (2, 3, 4, 8, 16)
+    )
     floating = stored.dtype is not None and stored.dtype.kind == "float"
     if position in kinds.WEIGHTS.get(name, ()) and (quantised or floating):
         return "weight" if count > 1 else "other"

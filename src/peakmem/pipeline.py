@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from peakmem.binding import bound
+from peakmem.binding import bound, defaulted
 from peakmem.comparison import compare_studies
 from peakmem.conventions import CONVENTIONS
 from peakmem.dtypes import DType, parse_dtype
@@ -110,7 +110,7 @@ def retype(graph: Graph, dtype: DType, stored: Parameters) -> Graph:
     blocks = dtype.block > 1
 
     def there(tensor: Tensor) -> Tensor:
-        if tensor.dtype is None or tensor.dtype.kind != "float":
+        if tensor.dtype is None or tensor.dtype.kind != "float" or tensor.name in graph.chosen:
             return tensor
         role = kept.get(tensor.storage or tensor.name) if tensor.role == "constant" else None
         if role == "quantisation" or (whole and role in ("norm", "statistic", "other")):
@@ -195,8 +195,6 @@ def _estimate(
     budget: int | None, tensors: bool,
 ) -> Estimate:  # fmt: skip
     graph = bound(given, batch=batch, shapes=shapes, dims=dims)
-    told = set(dims or {}) | (set(given.defaults) if batch is not None or shapes else set())
-    defaulted = [name for name in given.defaults if name not in told]
     stored = parameters(graph)
     counted = None if dtype is None else parse_dtype(dtype) if isinstance(dtype, str) else dtype
     notes = list(graph.notes)
@@ -210,7 +208,18 @@ def _estimate(
         stored_now = stored
     study = Study(graph, hold_inputs=hold_inputs, known_parameters=stored_now)
     return compose(
-        given, graph, study, assume, convention, counted, side_bytes, stored, notes, budget, defaulted, tensors
+        given,
+        graph,
+        study,
+        assume,
+        convention,
+        counted,
+        side_bytes,
+        stored,
+        notes,
+        budget,
+        defaulted(given, batch=batch, shapes=shapes, dims=dims),
+        tensors,
     )
 
 

@@ -59,3 +59,23 @@ def parse_size(text: str) -> int:
     number = match.group(1).replace(",", "").replace("_", "")
     factor = _FACTORS.get(unit, 1)
     return int(number) * factor if "." not in number else round(float(number) * factor)
+
+
+_PRINTED = re.compile(r"^(?:([kmg])(i?)(?:b|byte|bytes)?|(?:b|byte|bytes))?$")
+
+
+def readings(unit: str) -> tuple[tuple[str, int], ...]:
+    """What a unit printed by others may mean, as (name, bytes), the literal meaning first; () for no unit of size.
+
+    "MB" is 10^6 bytes and "MiB" 2^20; a bare "M" or "M bytes" may be either.
+    """
+    match = _PRINTED.match("".join(unit.lower().split()))
+    if match is None:
+        return ()
+    if match.group(1) is None:
+        return (("B", 1),)
+    power = "kmg".index(match.group(1)) + 1
+    decimal, binary = ((_STEPS[name][1][power], _STEPS[name][0] ** power) for name in ("si", "iec"))
+    if match.group(2):
+        return (binary,)
+    return (decimal,) if unit.lower().strip() in ("kb", "mb", "gb") else (decimal, binary)

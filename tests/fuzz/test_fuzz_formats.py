@@ -25,7 +25,7 @@ def test_damaged_files_end_in_a_report_or_an_error(name, tmp_path):
     for seed_name, data in found.items():
         path.write_bytes(data)
         outcome = mutation.outcome(path)
-        assert outcome.kind == "report", (seed_name, outcome)
+        assert outcome.kind in ("report", "UnboundDimension"), (seed_name, outcome)
     kinds: Counter[str] = Counter()
     violations = []
     before = signal.signal(signal.SIGALRM, fall)

@@ -242,11 +242,22 @@ def test_absent_outputs_and_constants_handed_out_have_no_buffer(chain):
     assert live_bytes(live_ranges(alias_in_place(alias_views(odd)))) == [16]
 
 
-def test_a_view_of_what_an_enclosing_graph_lends_starts_a_buffer():
-    """Inside a body the lent tensor has no buffer here, so the view is counted: never too little."""
+def test_a_view_of_what_an_enclosing_graph_lends_is_counted_there():
+    """The lent tensor lives in the enclosing graph, which counts it while the operator with this body runs."""
     tensors = {"v": Tensor("v", (4,), FLOAT32)}
     inner = Graph("body", tensors, (Operator("v", "Reshape", ("lent",), ("v",), aliases=((0, 0),)),), (), ("v",))
-    assert live_bytes(live_ranges(inner)) == [16]
+    assert live_bytes(live_ranges(inner)) == [0]
+
+
+def test_a_view_of_a_view_of_the_models_own_bytes_takes_none():
+    tensors = {"w": Tensor("w", (4,), FLOAT32, "constant"), "v": Tensor("v", (4,), FLOAT32),
+               "u": Tensor("u", (4,), FLOAT32), "y": Tensor("y", (4,), FLOAT32)}  # fmt: skip
+    operators = (
+        Operator("v", "Reshape", ("w",), ("v",), aliases=((0, 0),)),
+        Operator("u", "Reshape", ("v",), ("u",), aliases=((0, 0),)),
+        Operator("y", "Relu", ("u",), ("y",)),
+    )
+    assert live_bytes(live_ranges(Graph("t", tensors, operators, (), ("y",)))) == [0, 0, 16]
 
 
 def test_unsized_tensors_inside_a_body_are_named():

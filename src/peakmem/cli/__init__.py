@@ -1,6 +1,7 @@
 """The command line: a lazy group of verbs, one file each; a bare model means `estimate`.
 
-Exit codes: 0 answered (and within the budget), 1 over the budget, 2 could not be answered.
+Exit codes: 0 answered (and within the budget), 1 over the budget, not the same, or a claim that is not right, 2 could
+not be answered.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ LONGEST_MESSAGE = 4000
 # characters of an error that are shown
 
 VERBS = {
+    "check-table": ("peakmem.cli.check_table:command", "Check a published layer table row by row."),
     "estimate": ("peakmem.cli.estimate:command", "How much memory a network needs (the default verb)."),
     "convert-check": ("peakmem.cli.convert_check:command", "Compare two readings of one network tensor by tensor."),
     "formats": ("peakmem.cli.formats:command", "List what is read, what it needs, what cannot be known from it."),
@@ -57,6 +59,9 @@ Examples:
   peakmem model.onnx --batch 8 --shape input=8x3x320x320 --dtype int8
   peakmem model.onnx --layers --top 10 --json - --write csv=layers.csv
   peakmem resnet50 --conventions
+  peakmem Llama-3-8B/config.json --context 8192 --kv-dtype fp8
+  peakmem torchvision.models:resnet50 --input 1x3x224x224
+  peakmem convert-check model.onnx model.tflite
 """
 
 
@@ -80,8 +85,9 @@ def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
 def group() -> None:
     """How much memory a neural network needs, before it runs.
 
-    MODEL is an ONNX file or a built-in network (peakmem zoo lists them). Nothing is executed and
-    no weight is loaded. `peakmem estimate --help` shows all options.
+    MODEL is a model file (peakmem formats lists what is read), a folder with a config.json, a
+    built-in network (peakmem zoo lists them) or package.module:factory. Nothing is executed and no
+    weight is loaded. `peakmem estimate --help` shows all options.
     """
 
 

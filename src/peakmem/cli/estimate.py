@@ -52,6 +52,10 @@ WIDE = 160
     help="What bytes mean in the layer table: layer_in_out_weights, layer_in_out, sum_outputs (a wrong one lists all).",
 )  # fmt: skip
 @click.option("--conventions", is_flag=True, help="Show every named definition of memory side by side.")
+@click.option(
+    "--depth", type=click.IntRange(min=1), metavar="N",
+    help="Fold the layer table by module path, N parts deep; sums of what is inside.",
+)  # fmt: skip
 @click.option("--tensors", is_flag=True, help="Show every stored tensor.")
 @click.option(
     "--top",
@@ -71,7 +75,7 @@ WIDE = 160
     "writes",
     multiple=True,
     metavar="FORMAT=FILE",
-    help="Write a file: csv (one line per layer), json (the report), md or tsv (all tables).",
+    help="Write a file: csv (one line per layer, or per stored tensor), json (the report), md or tsv (all tables).",
 )
 @click.option("--force", is_flag=True, help="Let --json and --write replace files that exist.")
 def command(
@@ -79,7 +83,7 @@ def command(
     hold_inputs: bool, layers: bool, convention: str, conventions: bool, top: int | None, units: Units,
     budget: str | None, json_target: str | None, writes: tuple[str, ...], force: bool, inputs: tuple[str, ...],
     context: int | None, kv_dtype: str | None, attention: str | None, form: str, options: tuple[str, ...],
-    tensors: bool,
+    tensors: bool, depth: int | None,
 ) -> int:  # fmt: skip
     """How much memory MODEL needs for one forward pass: parameters, live peak, layers, conventions.
 
@@ -117,7 +121,7 @@ def command(
     )  # fmt: skip
     narrow = on_terminal and shutil.get_terminal_size().columns < WIDE
     next_commands = _next_commands(report, said, layers, conventions)
-    view = View(units, layers, conventions, top, next_commands, tensors, narrow)
+    view = View(units, layers or depth is not None, conventions, top, next_commands, tensors, depth, narrow)
     shown = blocks(report, view)
     for form, target in targets:
         write_text(target, _text(report, form, view))
@@ -150,7 +154,7 @@ def _text(report: Estimate, form: str, view: object) -> str:
     if form == "json":
         return report.to_json() + "\n"
     if form == "csv":
-        return text.layers_csv(report)
+        return text.layers_csv(report) if report.peak.activations_known else text.tensors_csv(report)
     whole = blocks(report, View(view.units, layers=True, conventions=True, tensors=bool(report.tensors)))
     return text.markdown(whole) if form == "md" else text.plain(whole)
 

@@ -61,7 +61,17 @@ def recognise(path: Path) -> FrontEnd:
     what, advice = foreign(head)
     if what:
         raise FormatError(f"this is {what}", where=str(path), hint=advice)
-    return ONNX
+    return ONNX if ONNX.matches(head) else by_name(path)
+
+
+def by_name(path: Path) -> FrontEnd:
+    """The front end whose suffix the name ends in, the longest one first; ONNX for any other name.
+
+    Only for files whose bytes tell nothing: the reader that knows the format says what is wrong with them.
+    """
+    name = path.name.lower()
+    known = [(len(suffix), one) for one in BUILT_IN for suffix in one.suffixes if name.endswith(suffix)]
+    return max(known, key=lambda item: item[0])[1] if known else ONNX
 
 
 def read(path: Path, *, form: str = "", options: Options = NO_OPTIONS) -> Graph:
@@ -92,4 +102,4 @@ def read(path: Path, *, form: str = "", options: Options = NO_OPTIONS) -> Graph:
     return front_end.read(path, **options)
 
 
-__all__ = ["FrontEnd", "Head", "Options", "front_ends", "read", "recognise", "third_party"]
+__all__ = ["FrontEnd", "Head", "Options", "by_name", "front_ends", "read", "recognise", "third_party"]

@@ -26,7 +26,7 @@ def _ncnn_text(head: Head) -> bool:
 
 
 def _is_pnnx(head: Head) -> bool:
-    return _ncnn_text(head) and re.search(r"^pnnx\.\w+\s", head.text, re.MULTILINE) is not None
+    return _ncnn_text(head) and re.search(r"^pnnx\.(Input|Attribute)\s", head.text, re.MULTILINE) is not None
 
 
 def _ncnn(head: Head) -> bool:
@@ -42,6 +42,8 @@ def _pt2(head: Head) -> bool:
 def _checkpoint(head: Head) -> bool:
     if head.data.startswith(ZIP):
         return any(name.endswith("data.pkl") for name in head.members)
+    if head.data[257:262] == b"ustar":
+        return head.data[:100].rstrip(b"\0").removeprefix(b"./") in (b"sys_info", b"pickle", b"tensors", b"storages")
     return head.data[:1] == b"\x80" and head.data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
 
 
@@ -75,11 +77,20 @@ def _layer_table(head: Head) -> bool:
     return head.suffix in (".csv", ".tsv", ".md", ".yaml", ".yml") and bool(head.text.strip())
 
 
+def _onnx(head: Head) -> bool:
+    """Whether the file is called ONNX or starts as one does, with field 1, a small version number."""
+    return head.suffix == ".onnx" or (head.data[:1] == b"\x08" and 0 < int.from_bytes(head.data[1:2], "little") < 64)
+
+
 BUILT_IN: tuple[FrontEnd, ...] = (
     FrontEnd(
         "tflite", "TensorFlow Lite", (".tflite",), _tflite, later("peakmem.frontends.tflite:read_tflite"),
         reads="operators, tensors with quantisation, subgraphs, signatures, variable tensors, metadata",
         unknown="workspace of the kernels; sizes that an operator decides while running",
+        options={
+            "signature": "the function to read, by its key; the first subgraph unless told",
+            "subgraph": "the subgraph to read, by number or name",
+        },
     ),
     FrontEnd(
         "ncnn", "ncnn", (".param", ".param.bin"), _ncnn, later("peakmem.frontends.ncnn:read_ncnn"),
@@ -124,22 +135,24 @@ BUILT_IN: tuple[FrontEnd, ...] = (
         reads="the network of a known family, its key-value cache; weights of a folder are checked against it",
         unknown="families that are not known are refused",
         options={
-            "attention": "fused (the default: scores are never held) or eager (the score matrix is)",
+            "attention": "fused (the default: an engine's, scores are never held), sdpa (the library's modules with "
+            "fused attention) or eager (its eager code, which holds the score matrix)",
             "context": "tokens the key-value cache has room for; the sequence length unless told",
             "kv_dtype": "dtype of the key-value cache; that of the weights unless told",
+            "logits": "last (the default: the head is asked for the last token, as in generation) or all",
         },
     ),
     FrontEnd(
-        "layer_table", "layer table", (".csv", ".md", ".yaml"), _layer_table,
+        "layer_table", "layer table", (".csv", ".tsv", ".md", ".yaml", ".yml"), _layer_table,
         later("peakmem.frontends.layer_table:read_layer_table"),
         reads="layers as people write them: conv 3x3x3x32 s2 in 224x224x3",
-        unknown="branches: the rows are taken as a chain",
+        unknown="branches that no row names; YAML needs peakmem[yaml]",
     ),
 )  # fmt: skip
 # asked in this order; each knows its own bytes
 
 ONNX = FrontEnd(
-    "onnx", "ONNX", (".onnx",), lambda head: head.suffix == ".onnx", later("peakmem.frontends.onnx:read_onnx"),
+    "onnx", "ONNX", (".onnx",), _onnx, later("peakmem.frontends.onnx:read_onnx"),
     reads="operators, shapes, small constants, control flow, functions; weights are stepped over",
     unknown="sizes that depend on the data, unless --dim gives them",
 )  # fmt: skip
@@ -148,7 +161,7 @@ ONNX = FrontEnd(
 _FOREIGN: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"ORTM", "an ONNX Runtime .ort file, which is not read", "give the .onnx file it was made from"),
     (4, b"ORTM", "an ONNX Runtime .ort file, which is not read", "give the .onnx file it was made from"),
-    (0, ZIP, "a zip archive without a model that peakmem knows", "peakmem formats"),
+    (0, ZIP, "a zip archive, damaged or without a model that peakmem knows", "peakmem formats"),
     (0, b"\x1f\x8b", "a gzip archive", "unpack it first"),
 )
 
@@ -167,9 +180,12 @@ def foreign(head: Head) -> tuple[str, str]:
             "part of a TensorFlow SavedModel, which is not read",
             "convert it to TFLite (tf.lite.TFLiteConverter.from_saved_model) or to ONNX (tf2onnx)",
         )
+    named = head.suffix in (".pt", ".pth", ".ckpt", ".bin", ".pt2", ".keras")
     for offset, magic, what, advice in _FOREIGN:
-        if head.data[offset : offset + len(magic)] == magic:
+        if head.data[offset : offset + len(magic)] == magic and not (magic == ZIP and named):
             return what, advice
+    if head.json is not None:
+        return "a JSON file without a model that peakmem knows", "peakmem formats"
     return "", ""
 
 

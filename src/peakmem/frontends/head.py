@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
@@ -83,9 +82,11 @@ class Head:
         """The content of a JSON file of moderate size; None for anything else."""
         if not self.data.lstrip().startswith((b"{", b"[")) or self.size > LARGEST_JSON:
             return None
+        from peakmem.frontends.bounded_json import parse_json
+
         try:
-            return json.loads(self.path.read_bytes())
-        except (ValueError, RecursionError, OSError):
+            return parse_json(self.path.read_bytes(), what="the file")
+        except (PeakmemError, OSError):
             return None
 
     @cached_property

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
@@ -49,17 +50,38 @@ def read_factory(text: str, *, inputs: object, batch: int | None) -> Graph:
         if not hasattr(found, part):
             raise UsageError(f"module {module_name} has no {attribute!r}", where=text)
         found = getattr(found, part)
-    family = _family(found)
-    if not family and callable(found):
-        from peakmem.frontends.torch import without_allocation
+    if _family(found) or not callable(found):
+        return read_live(found, inputs=inputs, batch=batch)
+    model, notes = _built(found, text)
+    return read_live(model, inputs=inputs, batch=batch, notes=notes)
+
+
+def _built(factory: Callable[[], object], text: str) -> tuple[object, tuple[str, ...]]:
+    """What `factory` gives, built without memory where PyTorch is there and the factory allows it; notes on how.
+
+    A factory that reads what it builds cannot run without memory; it is called again and allocates.
+    """
+    import importlib.util
+
+    refused: Exception | None = None
+    if importlib.util.find_spec("torch") is not None:
+        from peakmem.frontends.torch import quiet, without_allocation
 
         try:
-            with without_allocation():
-                found = found()
-        except Exception as fault:  # as above
-            raise UsageError(f"calling the factory failed: {type(fault).__name__}: {fault}", where=text) from fault
-    graph = read_live(found, inputs=inputs, batch=batch)
-    return graph
+            with quiet(), without_allocation():
+                model = factory()
+            if _family(model) != "keras":
+                return model, ()
+        except Exception as fault:  # the user's own code may fail in any way
+            refused = fault
+    try:
+        model = factory()
+    except Exception as fault:  # as above
+        raise UsageError(f"calling the factory failed: {type(fault).__name__}: {fault}", where=text) from fault
+    if refused is None or _family(model) == "keras":
+        return model, ()
+    reason = " ".join(str(refused).split())[:160] or type(refused).__name__
+    return model, (f"the module was built with real weights, because the factory cannot run without them: {reason}",)
 
 
 def _family(model: object) -> str:
@@ -75,8 +97,8 @@ def _family(model: object) -> str:
     return ""
 
 
-def read_live(model: object, *, inputs: object, batch: int | None) -> Graph:
-    """The graph of a `torch.nn.Module`, an exported program or a Keras model.
+def read_live(model: object, *, inputs: object, batch: int | None, notes: tuple[str, ...] = ()) -> Graph:
+    """The graph of a `torch.nn.Module`, an exported program or a Keras model; `notes` go with a module's.
 
     Raises:
         UsageError: an object of another kind, or inputs that do not fit.
@@ -85,11 +107,12 @@ def read_live(model: object, *, inputs: object, batch: int | None) -> Graph:
     if family in ("torch", "exported"):
         from peakmem.frontends import torch
 
-        return torch.capture(model, inputs=inputs, batch=batch)
+        return torch.capture(model, inputs=inputs, batch=batch, notes=notes)
     if family == "keras":
         from peakmem.frontends.keras import read_model
 
         return read_model(model)
     raise UsageError(
-        f"a {type(model).__name__} is no model", expected="a path, a torch.nn.Module, a Keras model or a peakmem.Graph"
+        f"an object of type {type(model).__name__} is no model",
+        expected="a path, a torch.nn.Module, a Keras model or a peakmem.Graph",
     )

@@ -77,6 +77,10 @@ class GraphBuilder:
         """A stored parameter; its content is never needed."""
         return self._add(Tensor(self._unique(name), tuple(shape), dtype or self.dtype, role="constant"))
 
+    def tensor(self, tensor: Tensor) -> str:
+        """A tensor as it is, such as a constant under its name in a file, or a state."""
+        return self._add(tensor)
+
     def literal(self, values: Sequence[Any], dtype: DType = INT64, *, scalar: bool = False) -> str:
         """A small constant written into the network, as for a target shape."""
         shape: Shape = () if scalar else (len(values),)
@@ -94,13 +98,14 @@ class GraphBuilder:
 
     def op(
         self, op_type: str, inputs: Sequence[str], outputs: int = 1, *, name: str = "", domain: str = "",
-        **attributes: Any,
+        aliases: tuple[tuple[int, int], ...] = (), **attributes: Any,
     ) -> tuple[str, ...]:  # fmt: skip
-        """Append an operator; the names of its outputs."""
+        """Append an operator; the names of its outputs. `aliases` as in Operator."""
         unique = self._unique(name or op_type.lower())
         names = tuple(f"{unique}:{i}" if outputs > 1 else f"{unique}:out" for i in range(outputs))
         kept = {key: value for key, value in attributes.items() if value is not None}
-        operator = Operator(unique, op_type, tuple(inputs), names, kept, domain=domain, scope="/".join(self._scope))
+        scope = "/".join(self._scope)
+        operator = Operator(unique, op_type, tuple(inputs), names, kept, domain=domain, scope=scope, aliases=aliases)
         missing = [name for name in inputs if name and name not in self._tensors]
         if missing:
             raise GraphError(f"operator {unique!r} reads {missing[0]!r}, which nothing makes", where=self.name)

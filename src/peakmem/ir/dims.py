@@ -68,6 +68,17 @@ def _derived(left: Dim, sign: str, right: Dim) -> Symbol:
     return Symbol(name)
 
 
+def least(dim: Dim, most: int) -> Dim:
+    """The smaller of a dimension and a number; a symbol that `clamped` takes apart while the dimension is one."""
+    return min(dim, most) if isinstance(dim, int) else Symbol(f"({dim.name} at most {most})")
+
+
+def clamped(symbol: Symbol) -> tuple[str, int] | None:
+    """(name of the dimension, number) of a symbol that `least` made, None for any other."""
+    name, middle, most = symbol.name.strip("()").partition(" at most ")
+    return (name, int(most)) if middle and most.isdecimal() else None
+
+
 def product(dims: Shape | list[Dim]) -> Dim:
     """The number of elements of a shape; a symbol when a dimension is one."""
     total: Dim = 1

@@ -124,10 +124,14 @@ class Graph:
     details: tuple[Detail, ...] = ()
     bound: bool = False
     # its dimensions were fixed when it was captured; other sizes need another capture
+    chosen: frozenset[str] = frozenset()
+    # tensors whose dtype the user chose; a dtype chosen for all others leaves them as they are
     batched: bool = True
     # false where a run is always one sample, so that there is no batch to choose
     weights_only: bool = False
     # the source stores tensors and no operators: what is computed with them cannot be known
+    parameters_told: bool = False
+    # `Tensor.parameter` is what the source says of each constant, not a guess from where it stands
 
     def tensor(self, name: str) -> Tensor:
         """The tensor called `name`; KeyError when the graph has none."""

@@ -1,4 +1,4 @@
-"""Mark outputs that share the buffer of an input: views, and elementwise work done in place."""
+"""Mark outputs that share the buffer of an input: views, and elementwise work done in place; or undo it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,13 @@ from dataclasses import replace
 
 from peakmem.ir.graph import Graph, Operator, Tensor
 from peakmem.ir.kinds import ELEMENTWISE, VIEWS, key
+
+
+def own_buffers(graph: Graph) -> Graph:
+    """`graph` with no sharing at all, that which its source tells of included."""
+    if not any(operator.aliases for operator in graph.operators):
+        return graph
+    return replace(graph, operators=tuple(replace(operator, aliases=()) for operator in graph.operators))
 
 
 def alias_views(graph: Graph) -> Graph:

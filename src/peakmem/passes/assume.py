@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from peakmem.errors import UsageError
 from peakmem.ir.graph import Graph
-from peakmem.passes.alias import alias_in_place, alias_views
+from peakmem.passes.alias import alias_in_place, alias_views, own_buffers
 from peakmem.passes.fuse import fuse_pointwise
 
 
@@ -33,7 +33,7 @@ class Assumption:
 ASSUMPTIONS: Mapping[str, Assumption] = {
     assumption.name: assumption
     for assumption in (
-        Assumption("naive", "every output has a buffer of its own", ()),
+        Assumption("naive", "every output has a buffer of its own", (own_buffers,)),
         Assumption("eager", "every operator runs by itself; views share the buffer of their input", (alias_views,)),
         Assumption(
             "inplace",

@@ -62,7 +62,7 @@ def _foldable(operator: Operator, tensors: dict[str, Tensor]) -> bool:
 def _folded(operator: Operator, tensor: Tensor, tensors: dict[str, Tensor]) -> Tensor:
     """`tensor` as a constant made at load."""
     storage = ""
-    if key(operator) in _REARRANGING:
+    if key(operator) in _REARRANGING or operator.aliases:
         # The largest stored input is what is rearranged; scales and indices beside it are small.
         sources = [tensors[name] for name in operator.inputs if name and name in tensors]
         sources = [source for source in sources if source.role == "constant" and source.nbytes]

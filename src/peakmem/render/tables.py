@@ -47,6 +47,8 @@ class View:
     next_commands: tuple[str, ...] = ()
     tensors: bool = False
     # list every stored tensor
+    depth: int | None = None
+    # parts of the module path that the layer table shows; None for every operator
     compact: bool = False
     # for a narrow terminal: the columns one reads first
 
@@ -285,6 +287,10 @@ def layers(report: Estimate, view: View) -> Table:
         largest = sorted(table.rows, key=lambda row: -(row.nbytes if row.nbytes is not None else -1))[: view.top]
         rows = [_compact(_layer_cells(row, ""), view) for row in largest]
         title = f"The {len(largest)} largest of {len(table.rows)} layers"
+    elif view.depth is not None:
+        modules = _modules(table.rows, view.depth)
+        rows = [_compact(_module_cells(name, members), view) for name, members in modules]
+        title = f"Modules, {view.depth} deep ({len(modules)} of {len(table.rows)} operators)"
     else:
         for group in table.groups:
             for offset in range(group.count):
@@ -305,6 +311,30 @@ def layers(report: Estimate, view: View) -> Table:
     return Table(
         title, _compact(LAYER_COLUMNS, view), tuple(rows),
         frozenset({"step", "parameters", "weights", "bytes", "times"}), _compact(total, view),
+    )  # fmt: skip
+
+
+def _modules(rows: Sequence[LayerRow], depth: int) -> list[tuple[str, list[LayerRow]]]:
+    """Runs of rows that belong to one module, the path cut at `depth` parts."""
+    found: list[tuple[str, list[LayerRow]]] = []
+    for row in rows:
+        name = "/".join(row.scope.split("/")[:depth]) if row.scope else row.name
+        if found and found[-1][0] == name:
+            found[-1][1].append(row)
+        else:
+            found.append((name, [row]))
+    return found
+
+
+def _module_cells(name: str, members: Sequence[LayerRow]) -> tuple[str, ...]:
+    first, last = members[0], members[-1]
+    counted = [row.nbytes for row in members if row.nbytes is not None]
+    operator = first.op_type if len(members) == 1 else f"{len(members)} operators"
+    return (
+        f"{first.step}" if len(members) == 1 else f"{first.step}..{last.step}", name, operator,
+        first.kernel if len(members) == 1 else "", first.stride if len(members) == 1 else "", first.input, last.output,
+        f"{sum(row.parameters for row in members):,}", f"{sum(row.weight_bytes for row in members):,}",
+        f"{sum(counted):,}" if counted else "", "",
     )  # fmt: skip
 
 

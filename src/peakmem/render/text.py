@@ -50,6 +50,18 @@ CSV_COLUMNS = (
 )  # fmt: skip
 
 
+TENSOR_COLUMNS = ("name", "shape", "dtype", "role", "nbytes")
+
+
+def tensors_csv(report: Estimate) -> str:
+    """One line per stored tensor; sizes in exact bytes."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(TENSOR_COLUMNS)
+    writer.writerows((one.name, one.shape, one.dtype, one.role, one.nbytes) for one in report.tensors)
+    return text.getvalue()
+
+
 def layers_csv(report: Estimate) -> str:
     """One line per operator in schedule order, none folded; sizes in exact bytes."""
     text = io.StringIO()

@@ -31,7 +31,7 @@ def compose(
     if unmeasured:
         reason = f"{len(unmeasured)} constants have no fixed width per element (strings), so their bytes are not known"
         unknowns.append(Unknown(unmeasured[0], "constant", reason))
-    incomplete = bool(unsized or unmeasured or graph.weights_only)
+    incomplete = bool(unsized or unknowns or graph.weights_only)
     kind: report.Kind = "lower bound" if incomplete else "estimate"
     weights_bytes = study.parameters.nbytes() + side_bytes
     peak = _peak(study, assume, weights_bytes)
@@ -41,7 +41,8 @@ def compose(
     path = Path(given.source) if given.source not in ("", "zoo") else None
     assumptions = [f"execution: {assume} ({ASSUMPTIONS[assume].title})"]
     assumptions.append("inputs are held to the end" if study.hold_inputs else "an input is free after its last reader")
-    assumptions += [f"{name} = {given.defaults[name]}, the built-in network's default" for name in defaulted]
+    whose = "built-in network" if given.format == "zoo" else "source"
+    assumptions += [f"{name} = {given.defaults[name]}, the {whose}'s default" for name in defaulted]
     return report.Estimate(
         model=report.ModelInfo(
             name=given.name if path is None else path.name,
@@ -187,5 +188,5 @@ def _row(layer: Layer, nbytes: int | None) -> report.LayerRow:
     return report.LayerRow(
         layer.step, layer.name, layer.op_type, layer.kernel, layer.stride, layer.input_shape, layer.output_shape,
         layer.dtype, layer.input_bytes, layer.output_bytes, layer.weight_bytes, layer.parameter_bytes,
-        layer.parameters, nbytes,
+        layer.parameters, nbytes, layer.scope,
     )  # fmt: skip

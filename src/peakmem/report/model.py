@@ -155,6 +155,8 @@ class LayerRow:
     parameters: int
     nbytes: int | None
     # under the table's convention; None for rows it does not count
+    scope: str = ""
+    # module path, parts joined by "/"; empty where the source has none
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,14 +13,16 @@ from dataclasses import dataclass
 
 from peakmem.ir.dims import Shape
 from peakmem.ir.graph import Operator
-from peakmem.ir.kinds import aten, keras, ncnn, peakmem, standard, tflite
-from peakmem.ir.kinds.domain import DomainKinds
+from peakmem.ir.kinds import aten, keras, ncnn, peakmem, pnnx, standard, tflite
+from peakmem.ir.kinds.domain import DomainKinds, Positions
 from peakmem.ir.kinds.standard import DEQUANTIZE, MICROSOFT, NCHWC, QUANTIZE
 
-DOMAINS: tuple[DomainKinds, ...] = (aten.KINDS, keras.KINDS, ncnn.KINDS, peakmem.KINDS, tflite.KINDS)
+DOMAINS: tuple[DomainKinds, ...] = (
+    aten.KINDS, keras.KINDS, ncnn.KINDS, peakmem.KINDS, pnnx.KINDS, tflite.KINDS,
+)  # fmt: skip
 
 
-def _table(own: Mapping[str, tuple[int, ...]], field: str) -> Mapping[str, tuple[int, ...]]:
+def _table(own: Positions, field: str) -> Positions:
     merged = dict(own)
     for kinds in DOMAINS:
         merged.update({f"{kinds.domain}:{name}": at for name, at in getattr(kinds, field).items()})
@@ -50,6 +52,7 @@ ELEMENTWISE = UNARY | BINARY | {"Where"}
 VIEWS = _set(standard.VIEWS, "views")
 SETTINGS = _set(standard.SETTINGS, "settings")
 RANDOM = _set(standard.RANDOM, "random")
+LOOPS = _set(("Loop", "Scan"), "loops")
 
 LAYOUTS: Mapping[str, str] = {
     "Conv": "OI*", "ConvInteger": "OI*", "DeformConv": "OI*", "QLinearConv": "OI*", "ConvTranspose": "IO*",
@@ -146,6 +149,7 @@ __all__ = [
     "DEQUANTIZE",
     "ELEMENTWISE",
     "LAYOUTS",
+    "LOOPS",
     "MICROSOFT",
     "NCHWC",
     "NORMALIZATIONS",

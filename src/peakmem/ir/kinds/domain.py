@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-Positions = Mapping[str, tuple[int, ...]]
+Positions = Mapping[str, Collection[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +36,5 @@ class DomainKinds:
     settings: frozenset[str] = frozenset()
     # op types whose inputs after the first only say how to work
     random: frozenset[str] = frozenset()
+    loops: frozenset[str] = frozenset()
+    # op types whose bodies run again and again on a state

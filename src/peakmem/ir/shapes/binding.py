@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from peakmem.errors import UnboundDimension, UsageError
-from peakmem.ir.dims import Shape, Symbol, format_shape
+from peakmem.ir.dims import Dim, Shape, Symbol, clamped, format_shape
+from peakmem.ir.expressions import parse, value
 from peakmem.ir.graph import Graph
 
 
@@ -52,22 +53,38 @@ def bind(graph: Graph, shapes: Mapping[str, Shape], dims: Mapping[str, int]) -> 
                 )
             shape = shapes[name]
         if shape is not None:
-            shape = tuple(dims.get(dim.name, dim) if isinstance(dim, Symbol) else dim for dim in shape)
+            shape = tuple(bound_value(dim, dims) if isinstance(dim, Symbol) else dim for dim in shape)
         tensors[name] = replace(tensor, shape=shape)
     return replace(graph, tensors=tensors)
+
+
+def bound_value(symbol: Symbol, dims: Mapping[str, int]) -> Dim:
+    """The size a symbol stands for: its own value, or what the formula that is its name gives; else the symbol."""
+    name = symbol.name
+    if name in dims:
+        return dims[name]
+    limit = clamped(symbol)
+    if limit is not None:
+        return min(dims[limit[0]], limit[1]) if limit[0] in dims else symbol
+    if not dims or name.replace("_", "").isalnum():
+        return symbol
+    formula = parse(name)
+    size = None if formula is None else value(formula, dims)
+    return symbol if size is None else size
 
 
 def refuse_unbound(graph: Graph) -> None:
     """Raise UnboundDimension when an input has a symbol without a value; its hint is the flag to type."""
     for name in graph.inputs:
         if graph.tensors[name].shape is None and graph.tensors[name].dtype is not None:
-            raise UnboundDimension(f"input {name!r} has no shape in the file", hint=f"--shape {name}=1x3x224x224")
+            usual = "3x224x224" if not graph.batched else "1x3x224x224"
+            raise UnboundDimension(f"input {name!r} has no shape in the file", hint=f"--shape {name}={usual}")
     missing = unbound(graph)
     if missing:
         batch = [
             dim
             for dim, inputs in missing.items()
-            if all(graph.tensors[name].shape[:1] == (Symbol(dim),) for name in inputs)  # type: ignore[index]
+            if graph.batched and all(graph.tensors[name].shape[:1] == (Symbol(dim),) for name in inputs)  # type: ignore[index]
         ]
         flags = ["--batch 1"] if batch else []
         flags += [f"--dim {quoted(dim)}={_example(graph, dim)}" for dim in missing if dim not in batch[:1]]

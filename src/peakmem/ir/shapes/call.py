@@ -162,6 +162,9 @@ class Call:
 Rule: TypeAlias = Callable[[Call], Specs]
 RULES: dict[str, Rule] = {}
 # by op type; "domain:OpType" outside ONNX's own domain
+Contents: TypeAlias = Callable[[Call, Specs], Sequence[tuple[Any, ...] | None]]
+CONTENTS: dict[str, Contents] = {}
+# what operators of other domains make of known small contents; ONNX's own stand in `fold`
 
 
 def rule(*op_types: str) -> Callable[[Rule], Rule]:
@@ -172,6 +175,19 @@ def rule(*op_types: str) -> Callable[[Rule], Rule]:
             if op_type in RULES:
                 raise ValueError(f"two shape rules for {op_type}")
             RULES[op_type] = function
+        return function
+
+    return register
+
+
+def contents(*op_types: str) -> Callable[[Contents], Contents]:
+    """Register the decorated function for each of `op_types`: the flat content of each output, None where open."""
+
+    def register(function: Contents) -> Contents:
+        for op_type in op_types:
+            if op_type in CONTENTS:
+                raise ValueError(f"two ways to fold {op_type}")
+            CONTENTS[op_type] = function
         return function
 
     return register

@@ -1,4 +1,4 @@
-"""Shapes through If, Loop and Scan: what the bodies give, and what depends on running them."""
+"""Shapes through If, Loop, Scan and their kin: what the bodies give, and what depends on running them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from peakmem.dtypes import BOOL, INT64
 from peakmem.errors import ShapeError
 from peakmem.ir.dims import Dim, Shape, Symbol
 from peakmem.ir.graph import Graph, Operator
+from peakmem.ir.kinds import native
 from peakmem.ir.shapes.call import Unresolved
 from peakmem.ir.shapes.facts import NOTHING, Fact
 
@@ -36,7 +37,7 @@ def control(operator: Operator, given: list[Fact], inner: Inner) -> Result:
         ShapeError: shapes inside a body contradict each other.
     """
     try:
-        bodies, facts = CONTROL[operator.op_type](operator, given, inner)
+        bodies, facts = CONTROL[native(operator)](operator, given, inner)
     except (ArithmeticError, IndexError, KeyError, TypeError, ValueError) as fault:
         raise Unresolved(f"its bodies or inputs are not what the operator takes ({fault})") from fault
     count = len(operator.outputs)
@@ -176,8 +177,51 @@ def _scan(operator: Operator, given: list[Fact], inner: Inner) -> Result:
     return (graph,), outputs
 
 
+def _branches(operator: Operator, given: list[Fact], inner: Inner) -> Result:
+    """One of several bodies runs, on the inputs after the first."""
+    runs = [inner.run(body, given[1:]) for body in operator.subgraphs]
+    merged = [
+        _merge([facts[position] for _, facts in runs if position < len(facts)], name)
+        for position, name in enumerate(operator.outputs)
+    ]
+    return tuple(graph for graph, _ in runs), merged
+
+
+def _call(operator: Operator, given: list[Fact], inner: Inner) -> Result:
+    """The body runs once, on the inputs."""
+    (body,) = operator.subgraphs
+    graph, facts = inner.run(body, given)
+    return (graph,), facts
+
+
+def _while(operator: Operator, given: list[Fact], inner: Inner) -> Result:
+    """Two bodies run on a state in turn: one says whether to go on, the other makes the next state."""
+    condition, body = operator.subgraphs
+    states = [Fact(state.shape, state.dtype) for state in given]
+    for _ in range(MOST_PASSES):
+        graph, facts = inner.run(body, states)
+        carried = [
+            _merge([before, Fact(after.shape, after.dtype)], _name(operator, position))
+            for position, (before, after) in enumerate(zip(states, facts, strict=False))
+        ]
+        if carried == states:
+            break
+        states = carried
+    else:
+        states = [Fact(None, state.dtype) for state in states]
+        graph, _ = inner.run(body, states)
+    return (inner.run(condition, states)[0], graph), states
+
+
 CONTROL: dict[str, Callable[[Operator, list[Fact], Inner], Result]] = {
     "If": _if,
     "Loop": _loop,
     "Scan": _scan,
+    "tflite:IF": _branches,
+    "tflite:WHILE": _while,
+    "tflite:CALL": _call,
+    "tflite:CALL_ONCE": _call,
+    "tflite:STABLEHLO_CASE": _branches,
+    "tflite:STABLEHLO_WHILE": _while,
+    "tflite:STABLEHLO_COMPOSITE": _call,
 }

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from peakmem.dtypes import DType
+from peakmem.errors import ShapeError
 from peakmem.ir.dims import Shape, Symbol, format_shape
 from peakmem.ir.graph import Operator
-from peakmem.ir.shapes.call import Call, Rule, Spec, Specs, Unresolved
+from peakmem.ir.shapes.call import CONTENTS, Call, Rule, Spec, Specs, Unresolved
 from peakmem.ir.shapes.facts import LARGEST_TENSOR, NEWEST_OPSET, NOTHING, Fact
 from peakmem.ir.shapes.fold import fold
-from peakmem.ir.shapes.rules import find_rule
+from peakmem.ir.shapes.rules import find_rule, is_foreign
 from peakmem.ir.shapes.sequences import SEQUENCES
 
 Fallback: TypeAlias = Callable[[Call, Mapping[str, int]], list[Spec] | None]
@@ -53,17 +54,30 @@ def infer_operator(
             _check(call, found.shape, found.dtype)
         return [found, *[NOTHING] * (count - 1)]
     rule = find_rule(f"{domain}:{operator.op_type}" if domain else operator.op_type)
-    specs = list(_ruled(rule, call, opsets, fallback))
+    specs = list(_ruled(rule, call, opsets, None if is_foreign(domain) else fallback))
     if len(specs) != count:
         specs = specs[:count] + [(None, None)] * (count - len(specs))
     for shape, dtype in specs:
         if shape is not None:
             _check(call, shape, dtype)
     if domain:
-        return [Fact(shape, dtype) for shape, dtype in specs]
+        return _with_contents(call, specs, f"{domain}:{operator.op_type}")
     # Contents are told of the outputs an operator should have; it may list more.
     values = [*fold(call, specs), *[None] * count]
     return [Fact(shape, dtype, value) for (shape, dtype), value in zip(specs, values, strict=False)]
+
+
+def _with_contents(call: Call, specs: list[Spec], name: str) -> list[Fact]:
+    """The facts of an operator of another domain, with the contents that it says follow."""
+    known = CONTENTS.get(name)
+    found: Sequence[tuple[Any, ...] | None] = ()
+    if known is not None:
+        try:
+            found = known(call, specs)
+        except (*UNEXPECTED, Unresolved):
+            found = ()
+    filled = (*found, *[None] * len(specs))
+    return [Fact(shape, dtype, value) for (shape, dtype), value in zip(specs, filled, strict=False)]
 
 
 def _ruled(rule: Rule | None, call: Call, opsets: Mapping[str, int], fallback: Fallback | None) -> Specs:
@@ -110,15 +124,29 @@ def _opened(call: Call, specs: Specs) -> Specs:
 
 def _check(call: Call, shape: Shape, dtype: DType | None) -> None:
     """Refuse sizes that no tensor can have."""
+    fault = _impossible(shape, dtype)
+    if fault:
+        raise call.error(fault)
+
+
+def check_size(operator: Operator, shape: Shape, dtype: DType | None) -> None:
+    """Refuse a declared size that no tensor can have."""
+    fault = _impossible(shape, dtype)
+    if fault:
+        raise ShapeError(fault, where=f"operator {operator.name!r} ({operator.op_type})")
+
+
+def _impossible(shape: Shape, dtype: DType | None) -> str:
     count = 1
     for dim in shape:
         if isinstance(dim, int):
             if dim < 0:
-                raise call.error(f"the output would have a negative dimension: {format_shape(shape)}")
+                return f"the output would have a negative dimension: {format_shape(shape)}"
             count *= dim
         elif isinstance(dim, Symbol):
             count = 0
         else:
             raise Unresolved(f"a dimension of the output is {dim!r}, not a whole number")
     if count > LARGEST_TENSOR // 16 and count * (dtype.bits or 8 if dtype else 8) // 8 > LARGEST_TENSOR:
-        raise call.error(f"the output {format_shape(shape)} is larger than any address space")
+        return f"the output {format_shape(shape)} is larger than any address space"
+    return ""

@@ -7,11 +7,13 @@ from dataclasses import replace
 
 from peakmem.ir.dims import Dim, Shape, Symbol, format_shape
 from peakmem.ir.graph import Graph, Operator, Tensor, Unknown
-from peakmem.ir.shapes.binding import quoted
+from peakmem.ir.kinds import native
+from peakmem.ir.shapes.binding import bound_value, quoted
 from peakmem.ir.shapes.call import Unresolved
 from peakmem.ir.shapes.control import CONTROL, Inner, Run, control
 from peakmem.ir.shapes.facts import NEWEST_OPSET, NOTHING, Fact
-from peakmem.ir.shapes.operators import Fallback, infer_operator
+from peakmem.ir.shapes.operators import Fallback, check_size, infer_operator
+from peakmem.ir.shapes.rules import DECLARED
 
 MOST_WORK = 50_000
 # operators inferred again for loops in loops, beyond twenty times all there are
@@ -113,7 +115,9 @@ class Walk:
         results: list[Fact]
         reason = ""
         try:
-            if bodies and operator.op_type in CONTROL:
+            if operator.domain in DECLARED:
+                return bodies, self.declared(operator, graph)
+            if bodies and native(operator) in CONTROL:
                 inner = Inner(self.runner(facts, opsets), opsets.get("", NEWEST_OPSET))
                 bodies, results = control(operator, given, inner)
             else:
@@ -129,6 +133,19 @@ class Walk:
             follows = any(name and fact.shape is None for name, fact in zip(operator.inputs, given, strict=True))
             self.record(operator, results, settled, reason, follows=follows)
         return bodies, settled
+
+    def declared(self, operator: Operator, graph: Graph) -> list[Fact]:
+        """The outputs of an operator without a rule, as its source declares them."""
+        facts = []
+        for name in operator.outputs:
+            said = graph.tensors.get(name)
+            shape = None if said is None or said.shape is None else tuple(self.bound(dim) for dim in said.shape)
+            if shape is not None and said is not None:
+                check_size(operator, shape, said.dtype)
+            facts.append(NOTHING if said is None else Fact(shape, said.dtype, said.values))
+        if any(name and is_open(fact.shape) for name, fact in zip(operator.outputs, facts, strict=True)):
+            self.record(operator, [NOTHING] * len(facts), facts, "", follows=False)
+        return facts
 
     def runner(self, outer: Mapping[str, Fact], opsets: Mapping[str, int]) -> Run:
         """How the bodies of one operator are inferred; a body run again replaces what was noted before."""
@@ -200,7 +217,7 @@ class Walk:
         )
 
     def bound(self, dim: Dim) -> Dim:
-        return self.dims.get(dim.name, dim) if isinstance(dim, Symbol) else dim
+        return bound_value(dim, self.dims) if isinstance(dim, Symbol) else dim
 
     def record(self, operator: Operator, results: list[Fact], facts: list[Fact], reason: str, *, follows: bool) -> None:
         """Note an output without a shape, or with a dimension that is first met here.

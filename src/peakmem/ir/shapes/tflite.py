@@ -1,3 +1,0 @@
-"""TensorFlow Lite operators, channels last."""
-
-from __future__ import annotations

@@ -1,0 +1,117 @@
+"""`peakmem formats`, `peakmem convert-check`, and sources without operators on the screen."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from peakmem.cli import main
+from peakmem.frontends.formats import listed
+from tests.cli.test_cli import number, table
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, tmp_path):
+    """Call the command line in a scratch folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as done:
+            main(list(arguments))
+        captured = capsys.readouterr()
+        return int(done.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+def weights_file(path):
+    header = {
+        "model.embed.weight": {"dtype": "F16", "shape": [10, 4], "data_offsets": [0, 80]},
+        "model.norm.weight": {"dtype": "F32", "shape": [4], "data_offsets": [80, 96]},
+    }
+    data = json.dumps(header).encode()
+    path.write_bytes(len(data).to_bytes(8, "little") + data + bytes(96))
+
+
+def test_every_format_is_listed_with_what_it_needs(run):
+    code, out, _ = run("formats")
+    assert code == 0
+    header, *rows = table(out, "Formats")
+    assert header == ["name", "format", "given as", "needs", "what is read", "what cannot be known"]
+    assert [row[0] for row in rows] == list(listed())
+    assert all(cell for row in rows for cell in row)
+    assert "SavedModel: convert it to TFLite" in out
+
+
+def test_one_format_and_the_format_of_a_file(run, tmp_path):
+    assert [row[0] for row in table(run("formats", "gguf")[1], "Formats")[1:]] == ["gguf"]
+    weights_file(tmp_path / "some.bin")
+    assert [row[0] for row in table(run("formats", "some.bin")[1], "Formats")[1:]] == ["safetensors"]
+    code, _, err = run("formats", "nonsense")
+    assert code == 2
+    assert "no format or file is called 'nonsense'" in err
+
+
+def test_formats_as_json(run):
+    code, out, _ = run("formats", "--json")
+    assert code == 0
+    assert {item["name"] for item in json.loads(out)} == set(listed())
+
+
+def test_weights_without_operators_say_that_activations_are_unknown(run, tmp_path):
+    weights_file(tmp_path / "model.safetensors")
+    code, out, _ = run("model.safetensors", "--tensors")
+    assert code == 0
+    assert "weights: 96 B in 2 tensors; activations unknown" in out
+    parts = {row[0]: row for row in table(out, "Parts")[1:]}
+    assert parts["activations"][1] == "unknown"
+    assert "peak:" not in out
+    _, *stored, total = table(out, "Stored tensors")
+    assert [row[0] for row in stored] == ["model.embed.weight", "model.norm.weight"]
+    assert sum(number(row[-1]) for row in stored) == number(total[-1]) == 96
+    _, *shares, total = table(out, "Stored by dtype")
+    assert [row[0] for row in shares] == ["float16", "float32"]
+    assert sum(number(row[-1]) for row in shares) == number(total[-1]) == 96
+
+
+def test_weights_without_operators_cannot_prove_a_budget(run, tmp_path):
+    weights_file(tmp_path / "model.safetensors")
+    assert run("model.safetensors", "--budget", "1MB")[0] == 2
+    assert run("model.safetensors", "--budget", "10")[0] == 1
+
+
+def test_weights_without_operators_as_json_and_csv(run, tmp_path):
+    weights_file(tmp_path / "model.safetensors")
+    code, out, _ = run("model.safetensors", "--json", "-", "--write", "csv=t.csv")
+    assert code == 0
+    report = json.loads(out)
+    assert report["kind"] == "lower bound"
+    assert report["peak"]["activations_known"] is False
+    assert sum(share["nbytes"] for share in report["dtypes"]) == report["peak"]["weights_bytes"] == 96
+    assert [one["name"] for one in report["tensors"]] == ["model.embed.weight", "model.norm.weight"]
+    lines = (tmp_path / "t.csv").read_text().splitlines()
+    assert lines[0] == "name,shape,dtype,role,nbytes"
+    assert lines[1].startswith("model.embed.weight,10x4,float16,weight,80")
+
+
+def test_a_network_is_like_its_export(run):
+    run("zoo", "export", "squeezenet1_1", "s.onnx")
+    code, out, err = run("convert-check", "squeezenet1_1", "s.onnx")
+    assert (code, err) == (0, "")
+    assert out.startswith("# the same network for memory\nA: squeezenet1_1 [zoo]")
+    assert table(out, "Differences") == [["none"]]
+
+
+def test_two_networks_differ_and_the_exit_code_says_so(run, tmp_path):
+    code, out, _ = run("convert-check", "resnet18", "resnet50", "--json", "c.json")
+    assert code == 1
+    assert out.startswith("# they differ")
+    assert json.loads((tmp_path / "c.json").read_text())["same"] is False
+    assert run("convert-check", "resnet18", "resnet50", "--json", "c.json")[0] == 2
+
+
+def test_the_schema_of_each_report(run):
+    for name in ("estimate", "comparison"):
+        assert json.loads(run("schema", name)[1])["title"] == f"peakmem.{name}/1"
+    assert run("schema", "nonsense")[0] == 2
