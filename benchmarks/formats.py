@@ -57,7 +57,9 @@ def sources(name: str, folder: Path, tensorflow: str) -> Iterator[tuple[str, obj
 
         torch.jit.trace(module, example).save(script)
         shape = ",".join(map(str, SHAPE))
-        subprocess.run([pnnx.EXEC_PATH, str(script), f"inputshape=[{shape}]", "fp16=0"], check=True, capture_output=True)
+        subprocess.run(
+            [pnnx.EXEC_PATH, str(script), f"inputshape=[{shape}]", "fp16=0"], check=True, capture_output=True
+        )
         yield "ncnn, pnnx", folder / f"{name}.ncnn.param", {"shapes": (None, {"in0": SHAPE[1:]})}
         yield "pnnx", folder / f"{name}.pnnx.param", {}
     except ImportError:

@@ -47,7 +47,7 @@ A bare model means the verb `estimate`: `peakmem mobilenet_v1` is `peakmem estim
 | exit code | means |
 | --- | --- |
 | 0 | answered, and within the budget if one was given |
-| 1 | answered, and over the budget |
+| 1 | answered, and over the budget; two networks that differ; a claim that is not right |
 | 2 | could not be answered; one line on standard error says why |
 """
 

@@ -13,6 +13,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import numpy as np
 from keras import Model, layers
 
 from networks import FIRES, INVERTED, NAMES, PAIRS, STAGES
@@ -82,11 +83,14 @@ def squeezenet1_1(x: Any) -> Any:
 
 
 def build(name: str) -> Model:
-    """The network called `name`."""
+    """The network called `name`, no two of its parameters equal (converters merge those)."""
     image = layers.Input((224, 224, 3))
     make = {"mobilenet_v1": mobilenet_v1, "mobilenet_v2": mobilenet_v2, "resnet50": resnet50,
             "squeezenet1_1": squeezenet1_1}[name]  # fmt: skip
-    return Model(image, make(image), name=name)
+    model = Model(image, make(image), name=name)
+    chance = np.random.default_rng(0)
+    model.set_weights([chance.uniform(0.5, 1.5, weight.shape) for weight in model.get_weights()])
+    return model
 
 
 def main() -> None:

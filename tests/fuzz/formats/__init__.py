@@ -1,8 +1,8 @@
 """Damage that knows a format, one module each: SUFFIX, seeds() and damage(data, rng).
 
-    SUFFIX   what a mutant's file name ends in
-    seeds    small valid files by name, made in code; raises ImportError where a library is missing
-    damage   one damaged file and what was done to it, the same for the same state of `rng`
+SUFFIX   what a mutant's file name ends in
+seeds    small valid files by name, made in code; raises ImportError where a library is missing
+damage   one damaged file and what was done to it, the same for the same state of `rng`
 """
 
 from __future__ import annotations
