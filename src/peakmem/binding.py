@@ -73,7 +73,7 @@ def bound(
                     changed = True
     if changed and any(operator.domain in DECLARED for operator in graph.operators):
         raise _fixed(graph)
-    from peakmem.frontends.onnx_rules import infer_with_onnx
+    from peakmem.frontends.onnx.rules import infer_with_onnx
 
     given = bind(graph, whole, values)
     for name in given.inputs:

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from peakmem.claims import Asked, check
-from peakmem.claims_cells import cell
-from peakmem.claims_changes import slips
+from peakmem.claims.cells import cell
+from peakmem.claims.changes import slips
 from peakmem.conventions import CONVENTIONS
 from peakmem.dtypes import INT8
 from peakmem.errors import UsageError
-from peakmem.frontends.layer_table import read_rows
+from peakmem.frontends.table.reader import read_rows
 from peakmem.units import readings
 
 DATA = Path(__file__).parents[1] / "data" / "layer_tables"

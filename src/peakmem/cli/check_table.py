@@ -51,7 +51,7 @@ def command(
     from peakmem.claims import UNITS, Asked, check
     from peakmem.dtypes import parse_dtype
     from peakmem.frontends import Head
-    from peakmem.frontends.layer_table import read_rows
+    from peakmem.frontends.table.reader import read_rows
 
     if unit not in UNITS:
         raise UsageError(f"no unit is called {unit!r}", expected=f"one of {', '.join(UNITS)}", hint="--unit MiB")

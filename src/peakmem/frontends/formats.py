@@ -84,7 +84,7 @@ def _onnx(head: Head) -> bool:
 
 BUILT_IN: tuple[FrontEnd, ...] = (
     FrontEnd(
-        "tflite", "TensorFlow Lite", (".tflite",), _tflite, later("peakmem.frontends.tflite:read_tflite"),
+        "tflite", "TensorFlow Lite", (".tflite",), _tflite, later("peakmem.frontends.tflite.reader:read_tflite"),
         reads="operators, tensors with quantisation, subgraphs, signatures, variable tensors, metadata",
         unknown="workspace of the kernels; sizes that an operator decides while running",
         options={
@@ -93,45 +93,45 @@ BUILT_IN: tuple[FrontEnd, ...] = (
         },
     ),
     FrontEnd(
-        "ncnn", "ncnn", (".param", ".param.bin"), _ncnn, later("peakmem.frontends.ncnn:read_ncnn"),
+        "ncnn", "ncnn", (".param", ".param.bin"), _ncnn, later("peakmem.frontends.ncnn.reader:read_ncnn"),
         reads="layers and blobs of a text or binary param file; weights from the layers, checked against a .bin",
         unknown="input shapes where the file has none (--shape); workspace and repacked weights",
     ),
     FrontEnd(
-        "pnnx", "pnnx", (".pnnx.param",), _is_pnnx, later("peakmem.frontends.pnnx:read_pnnx"),
+        "pnnx", "pnnx", (".pnnx.param",), _is_pnnx, later("peakmem.frontends.ncnn.pnnx:read_pnnx"),
         reads="operators, operands with their recorded shapes, attributes",
         unknown="shapes the file does not record",
     ),
     FrontEnd(
-        "pt2", "PyTorch exported program", (".pt2",), _pt2, later("peakmem.frontends.pt2:read_pt2"),
+        "pt2", "PyTorch exported program", (".pt2",), _pt2, later("peakmem.frontends.torch.pt2:read_pt2"),
         reads="the exported graph with symbolic dimensions, parameters, buffers and their sharing; no torch needed",
         unknown="what a custom operator allocates inside",
     ),
     FrontEnd(
         "torch_checkpoint", "PyTorch checkpoint", (".pt", ".pth", ".ckpt", ".bin"), _checkpoint,
-        later("peakmem.frontends.checkpoint:read_checkpoint"),
+        later("peakmem.frontends.checkpoint.reader:read_checkpoint"),
         reads="tensors from the archive's directory and a pickle reader that resolves no global",
         unknown="activations: the file holds weights and no operators",
     ),
     FrontEnd(
-        "keras", "Keras", (".keras", ".h5", ".json"), _keras, later("peakmem.frontends.keras:read_keras"),
+        "keras", "Keras", (".keras", ".h5", ".json"), _keras, later("peakmem.frontends.keras.reader:read_keras"),
         reads="layers of Sequential and Functional models from their configuration, headers of the weights",
         unknown="custom and Lambda layers without a recorded shape",
     ),
     FrontEnd(
         "safetensors", "safetensors", (".safetensors", ".safetensors.index.json"), _safetensors,
-        later("peakmem.frontends.safetensors:read_safetensors"),
+        later("peakmem.frontends.safetensors.reader:read_safetensors"),
         reads="names, dtypes, shapes and offsets of all tensors, over all shards",
         unknown="activations: the file holds weights and no operators; give the folder with its config.json",
     ),
     FrontEnd(
-        "gguf", "GGUF", (".gguf",), _gguf, later("peakmem.frontends.gguf:read_gguf"),
+        "gguf", "GGUF", (".gguf",), _gguf, later("peakmem.frontends.gguf.reader:read_gguf"),
         reads="names, block formats, shapes and offsets of all tensors, metadata",
         unknown="activations, but for the key-value cache that the metadata allows to compute",
     ),
     FrontEnd(
         "hf_config", "Hugging Face config.json", ("config.json",), _hf_config,
-        later("peakmem.frontends.hf_config:read_hf_config"),
+        later("peakmem.frontends.hf.reader:read_hf_config"),
         reads="the network of a known family, its key-value cache; weights of a folder are checked against it",
         unknown="families that are not known are refused",
         options={
@@ -144,7 +144,7 @@ BUILT_IN: tuple[FrontEnd, ...] = (
     ),
     FrontEnd(
         "layer_table", "layer table", (".csv", ".tsv", ".md", ".yaml", ".yml"), _layer_table,
-        later("peakmem.frontends.layer_table:read_layer_table"),
+        later("peakmem.frontends.table.reader:read_layer_table"),
         reads="layers as people write them: conv 3x3x3x32 s2 in 224x224x3",
         unknown="branches that no row names; YAML needs peakmem[yaml]",
     ),
@@ -152,7 +152,7 @@ BUILT_IN: tuple[FrontEnd, ...] = (
 # asked in this order; each knows its own bytes
 
 ONNX = FrontEnd(
-    "onnx", "ONNX", (".onnx",), _onnx, later("peakmem.frontends.onnx:read_onnx"),
+    "onnx", "ONNX", (".onnx",), _onnx, later("peakmem.frontends.onnx.reader:read_onnx"),
     reads="operators, shapes, small constants, control flow, functions; weights are stepped over",
     unknown="sizes that depend on the data, unless --dim gives them",
 )  # fmt: skip

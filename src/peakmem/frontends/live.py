@@ -65,7 +65,7 @@ def _built(factory: Callable[[], object], text: str) -> tuple[object, tuple[str,
 
     refused: Exception | None = None
     if importlib.util.find_spec("torch") is not None:
-        from peakmem.frontends.torch import quiet, without_allocation
+        from peakmem.frontends.torch.capture import quiet, without_allocation
 
         try:
             with quiet(), without_allocation():
@@ -105,11 +105,11 @@ def read_live(model: object, *, inputs: object, batch: int | None, notes: tuple[
     """
     family = _family(model)
     if family in ("torch", "exported"):
-        from peakmem.frontends import torch
+        from peakmem.frontends.torch.capture import capture
 
-        return torch.capture(model, inputs=inputs, batch=batch, notes=notes)
+        return capture(model, inputs=inputs, batch=batch, notes=notes)
     if family == "keras":
-        from peakmem.frontends.keras import read_model
+        from peakmem.frontends.keras.reader import read_model
 
         return read_model(model)
     raise UsageError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from peakmem.frontends.ncnn_layers import TYPES
+from peakmem.frontends.ncnn.layers import TYPES
 from tests.fuzz.mutation import WORDS, number
 from tests.unit.frontends.ncnn_files import CASES, binary
 

@@ -15,7 +15,7 @@ import pytest
 
 import peakmem
 from peakmem.errors import FormatError
-from peakmem.frontends.checkpoint import read_checkpoint
+from peakmem.frontends.checkpoint.reader import read_checkpoint
 from tests.fuzz.formats.checkpoint import archive, model, sequence, tensor, text, whole
 
 torch = pytest.importorskip("torch")

@@ -7,9 +7,9 @@ import pytest
 import peakmem
 from peakmem.dtypes import BLOCK_DTYPES, parse_dtype
 from peakmem.errors import FormatError
-from peakmem.frontends.ggml_types import TENSOR_TYPES
-from peakmem.frontends.gguf import read_gguf
-from peakmem.frontends.kv_cache import kv_cache
+from peakmem.frontends.gguf.kv_cache import kv_cache
+from peakmem.frontends.gguf.reader import read_gguf
+from peakmem.frontends.gguf.types import TENSOR_TYPES
 from tests.fuzz.formats.gguf import KEYS, TENSORS, Writer, build
 
 # -- files of gguf-py --------------------------------------------------------------------
@@ -352,7 +352,7 @@ def test_a_float_file_counted_in_a_block_format(tmp_path):
 
 
 def test_keys_of_the_seed_are_all_read(tmp_path):
-    from peakmem.frontends.gguf_metadata import Skipped, read_beginning
+    from peakmem.frontends.gguf.metadata import Skipped, read_beginning
 
     (tmp_path / "x.gguf").write_bytes(build().data)
     found = read_beginning(tmp_path / "x.gguf").metadata

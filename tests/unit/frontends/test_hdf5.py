@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from peakmem.errors import FormatError
-from peakmem.frontends.hdf5 import Object, Unwritten, read_objects
+from peakmem.frontends.keras.hdf5 import Object, Unwritten, read_objects
 from tests.unit.frontends.hdf5_files import hdf5
 
 
@@ -179,7 +179,7 @@ def test_a_cycle_of_links_ends(h5py):
 
 
 def test_no_file(tmp_path: Path):
-    from peakmem.frontends.keras import read_keras
+    from peakmem.frontends.keras.reader import read_keras
 
     path = tmp_path / "x.h5"
     path.write_bytes(b"\x89HDF\r\n\x1a\n")

@@ -12,7 +12,7 @@ import pytest
 import peakmem
 from peakmem.errors import FormatError, ShapeError, UsageError
 from peakmem.frontends.hf.families import FAMILIES
-from peakmem.frontends.hf_config import read_hf_config
+from peakmem.frontends.hf.reader import read_hf_config
 from peakmem.report.model import Estimate
 from tests.unit.frontends.hf_published import LLAMA_3_8B, PUBLISHED
 

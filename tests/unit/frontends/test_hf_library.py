@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from peakmem.frontends.hf.families import FAMILIES
-from peakmem.frontends.hf_config import read_hf_config
+from peakmem.frontends.hf.reader import read_hf_config
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 

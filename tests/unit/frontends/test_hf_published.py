@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import peakmem
-from peakmem.frontends.hf_config import read_hf_config
+from peakmem.frontends.hf.reader import read_hf_config
 from peakmem.parameters import parameters
 from peakmem.report.model import Estimate
 from tests.unit.frontends.hf_published import (

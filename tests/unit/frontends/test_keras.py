@@ -12,7 +12,7 @@ import pytest
 import peakmem
 from peakmem.binding import bound
 from peakmem.errors import FormatError, GraphError, PeakmemError, ShapeError, UnboundDimension
-from peakmem.frontends.keras import read_keras
+from peakmem.frontends.keras.reader import read_keras
 from peakmem.ir import kinds
 from peakmem.ir.graph import Graph
 from peakmem.parameters import parameters

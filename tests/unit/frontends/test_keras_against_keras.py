@@ -18,7 +18,7 @@ pytest.importorskip("h5py")
 import peakmem  # noqa: E402 - after the backend is chosen
 from peakmem.binding import bound  # noqa: E402 - as above
 from peakmem.errors import UsageError  # noqa: E402 - as above
-from peakmem.frontends.keras import read_keras, read_model  # noqa: E402 - as above
+from peakmem.frontends.keras.reader import read_keras, read_model  # noqa: E402 - as above
 from peakmem.ir.graph import Graph  # noqa: E402 - as above
 from peakmem.parameters import parameters  # noqa: E402 - as above
 from tests.unit.frontends.keras_cases import CASES  # noqa: E402 - as above

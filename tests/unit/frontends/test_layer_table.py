@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 import peakmem
 from peakmem.errors import FormatError, MissingLibrary, PeakmemError
 from peakmem.frontends import recognise
-from peakmem.frontends.layer_source import LARGEST_FILE, LARGEST_YAML
-from peakmem.frontends.layer_table import read_layer_table, read_rows
-from peakmem.frontends.layer_words import phrase, role, shape
+from peakmem.frontends.table.reader import read_layer_table, read_rows
+from peakmem.frontends.table.source import LARGEST_FILE, LARGEST_YAML
+from peakmem.frontends.table.words import phrase, role, shape
 from peakmem.ir.dims import Symbol
 from peakmem.parameters import parameters
 from peakmem.pipeline import load

@@ -11,9 +11,9 @@ import peakmem
 from peakmem.binding import bound
 from peakmem.dtypes import FLOAT16, FLOAT32, INT8, INT32, UINT8
 from peakmem.errors import FormatError, GraphError, PeakmemError, ShapeError, UnboundDimension, UsageError
-from peakmem.frontends.ncnn import read_ncnn
-from peakmem.frontends.ncnn_layers import TYPES
-from peakmem.frontends.ncnn_param import text_lines
+from peakmem.frontends.ncnn.layers import TYPES
+from peakmem.frontends.ncnn.param import text_lines
+from peakmem.frontends.ncnn.reader import read_ncnn
 from peakmem.ir.dims import Symbol
 from peakmem.parameters import parameters
 from tests.unit.frontends.ncnn_files import CASES, binary, param_file, write

@@ -10,11 +10,11 @@ import pytest
 
 from peakmem.binding import bound
 from peakmem.dtypes import INT8
-from peakmem.frontends.ncnn import read_ncnn
-from peakmem.frontends.ncnn_bin import expected_bytes
-from peakmem.frontends.ncnn_layers import TYPES, values
-from peakmem.frontends.ncnn_param import read_lines
-from peakmem.frontends.ncnn_weights import Weight, weights
+from peakmem.frontends.ncnn.binary import expected_bytes
+from peakmem.frontends.ncnn.layers import TYPES, values
+from peakmem.frontends.ncnn.param import read_lines
+from peakmem.frontends.ncnn.reader import read_ncnn
+from peakmem.frontends.ncnn.weights import Weight, weights
 from tests.unit.frontends.ncnn_files import CASES, Case, write
 
 pytest.importorskip("ncnn", reason="ncnn is what these tests compare with")

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 import peakmem
 from peakmem.dtypes import DTYPES
 from peakmem.errors import FormatError, GraphError
-from peakmem.frontends.onnx_tensors import ELEMENT_TYPES
+from peakmem.frontends.onnx.tensors import ELEMENT_TYPES
 from peakmem.parameters import parameters
 from tests.unit.frontends.onnx_files import FLOAT, INT64, body, external, load, model, save, value, weight
 

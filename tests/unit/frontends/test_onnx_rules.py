@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from peakmem.dtypes import FLOAT32, INT4, INT64
-from peakmem.frontends.onnx_rules import infer_with_onnx
+from peakmem.frontends.onnx.rules import infer_with_onnx
 from peakmem.ir.dims import Symbol
 from peakmem.ir.graph import Operator
 from peakmem.ir.shapes.call import Call, Unresolved

@@ -12,7 +12,7 @@ import peakmem
 from peakmem.binding import bound
 from peakmem.dtypes import FLOAT32, INT64
 from peakmem.errors import FormatError, PeakmemError, UnboundDimension, UsageError
-from peakmem.frontends.pnnx import read_pnnx
+from peakmem.frontends.ncnn.pnnx import read_pnnx
 from peakmem.ir.dims import Symbol
 from peakmem.parameters import parameters
 
@@ -183,7 +183,7 @@ def test_against_pnnx(tmp_path: Path) -> None:
     assert graph.unknowns == ()
     assert graph.tensors[graph.outputs[0]].shape == tuple(net(torch.rand(1, 3, 8, 8)).shape)
     assert parameters(graph).trainable == sum(parameter.numel() for parameter in net.parameters())
-    from peakmem.frontends.ncnn import read_ncnn
+    from peakmem.frontends.ncnn.reader import read_ncnn
 
     ncnn_graph = bound(read_ncnn(tmp_path / "net.ncnn.param"), shapes={"in0": (3, 8, 8)})
     assert ncnn_graph.tensors["out0"].shape == (16, 4)

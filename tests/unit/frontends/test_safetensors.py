@@ -8,7 +8,7 @@ import pytest
 
 import peakmem
 from peakmem.errors import FormatError
-from peakmem.frontends.safetensors import STORED, read_safetensors
+from peakmem.frontends.safetensors.reader import STORED, read_safetensors
 
 
 def file(path, header, data=b"", length=None):

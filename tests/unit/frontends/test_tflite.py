@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import peakmem
 from peakmem.errors import FormatError, GraphError, UsageError
-from peakmem.frontends.flexbuffer import plain_map
-from peakmem.frontends.tflite import read_offline_plan, read_tflite
+from peakmem.frontends.tflite.flexbuffer import plain_map
+from peakmem.frontends.tflite.reader import read_offline_plan, read_tflite
 from peakmem.ir.dims import Symbol
 from tests.unit.frontends import tflite_files as made
 from tests.unit.frontends.tflite_files import Table, code, f32, i32, ints, model, operator, subgraph, tensor

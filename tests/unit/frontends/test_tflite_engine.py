@@ -13,7 +13,7 @@ import pytest
 
 import peakmem
 from peakmem.binding import bound
-from peakmem.frontends.tflite import read_tflite
+from peakmem.frontends.tflite.reader import read_tflite
 from tests.unit.frontends import tflite_files as made
 from tests.unit.frontends.tflite_files import code, f32, i32, ints, model, operator, subgraph, tensor
 

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from peakmem.frontends import tflite_schema as schema
+from peakmem.frontends.tflite import schema
 from tests.unit.frontends import tflite_files as made
 
 official = pytest.importorskip("ai_edge_litert.schema_py_generated")

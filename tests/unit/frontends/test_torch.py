@@ -12,8 +12,8 @@ from torch import nn  # noqa: E402 - needs torch to be there
 
 import peakmem  # noqa: E402
 from peakmem.errors import UsageError  # noqa: E402
-from peakmem.frontends import torch_export  # noqa: E402
-from peakmem.frontends.torch_fake import without_allocation  # noqa: E402
+from peakmem.frontends.torch import export as torch_export  # noqa: E402
+from peakmem.frontends.torch.fake import without_allocation  # noqa: E402
 from tests.unit.frontends import torch_networks as networks  # noqa: E402
 
 ASSUMPTIONS = ("naive", "eager", "inplace", "fused", "fused_add")

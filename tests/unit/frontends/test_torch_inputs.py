@@ -3,7 +3,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from peakmem.errors import UsageError  # noqa: E402 - needs torch to be there
-from peakmem.frontends.torch_inputs import Given, arguments, parse  # noqa: E402
+from peakmem.frontends.torch.inputs import Given, arguments, parse  # noqa: E402
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from peakmem.frontends.aten_program import Call, Ref, Value  # noqa: E402 - needs torch to be there
-from peakmem.frontends.aten_views import sharing, viewable  # noqa: E402
-from peakmem.frontends.pt2_program import Sizes  # noqa: E402
-from peakmem.frontends.torch_values import value_of  # noqa: E402
+from peakmem.frontends.torch.program import Call, Ref, Value  # noqa: E402 - needs torch to be there
+from peakmem.frontends.torch.pt2_program import Sizes  # noqa: E402
+from peakmem.frontends.torch.values import value_of  # noqa: E402
+from peakmem.frontends.torch.views import sharing, viewable  # noqa: E402
 
 
 def shares(a, b):

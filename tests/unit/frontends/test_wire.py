@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from peakmem.errors import FormatError
-from peakmem.frontends import wire
-from peakmem.frontends.wire import BYTES, FIXED32, FIXED64, VARINT, WireError, WireFile
+from peakmem.frontends.onnx import wire
+from peakmem.frontends.onnx.wire import BYTES, FIXED32, FIXED64, VARINT, WireError, WireFile
 
 
 def varint(value: int) -> bytes:

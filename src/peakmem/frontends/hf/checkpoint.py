@@ -22,7 +22,7 @@ def stored_tensors(folder: Path) -> Mapping[str, Tensor]:
     """The tensors of the safetensors files in a folder; none when it has no such file."""
     if not any(folder.glob("*.safetensors")):
         return {}
-    from peakmem.frontends.safetensors import read_safetensors
+    from peakmem.frontends.safetensors.reader import read_safetensors
 
     graph = read_safetensors(folder)
     return {name: tensor for name, tensor in graph.tensors.items() if tensor.role == "constant"}

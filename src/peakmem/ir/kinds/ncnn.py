@@ -1,4 +1,4 @@
-"""ncnn: layer type names; inputs are the blobs and the weights where ONNX has them, see `frontends.ncnn_operators`.
+"""ncnn: layer type names; inputs are the blobs and the weights where ONNX has them, see `frontends.ncnn.operators`.
 
 A layer that ncnn runs in place and that treats each element by itself stands among the unary ones.
 Reshape, Squeeze and ExpandDims share the bytes of their bottom where the channel step allows it;

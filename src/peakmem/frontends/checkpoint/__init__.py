@@ -1,0 +1,1 @@
+"""PyTorch checkpoints: tensors of a file, its pickle read without resolving a name."""

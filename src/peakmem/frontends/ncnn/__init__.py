@@ -1,0 +1,1 @@
+"""ncnn and pnnx files to graphs."""

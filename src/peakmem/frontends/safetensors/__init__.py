@@ -1,0 +1,1 @@
+"""safetensors files: tensors of one file, of shards, of a folder."""

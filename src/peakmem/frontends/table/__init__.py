@@ -1,0 +1,1 @@
+"""Layer tables as people write them, to graphs."""

@@ -1,0 +1,1 @@
+"""PyTorch to graphs: live modules and exported programs."""
