@@ -9,7 +9,7 @@ import json
 from typing import Any, cast
 
 from peakmem.errors import FormatError
-from peakmem.report import comparison
+from peakmem.report import claims, comparison
 from peakmem.report.comparison import Comparison
 from peakmem.report.model import SCHEMA, Estimate
 
@@ -50,6 +50,7 @@ def from_json(text: str | bytes) -> Estimate:
 
 
 REPORTS: dict[str, tuple[str, type]] = {
+    "claims": (claims.SCHEMA, claims.Claims),
     "comparison": (comparison.SCHEMA, Comparison),
     "estimate": (SCHEMA, Estimate),
 }
