@@ -150,7 +150,8 @@ def _signature(layer: Layer) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-LONGEST_PERIOD = 16
+LONGEST_PERIOD = 64
+# rows; a block of a language model has some forty operators
 
 
 def groups(rows: Sequence[Layer]) -> list[Group]:
@@ -159,12 +160,15 @@ def groups(rows: Sequence[Layer]) -> list[Group]:
     Greedy from the start: at each row the block that covers the most rows by repeating wins,
     the shorter one on a tie.
     """
-    signatures = [_signature(row) for row in rows]
+    known: dict[tuple[object, ...], int] = {}
+    signatures = [known.setdefault(_signature(row), len(known)) for row in rows]
     found: list[Group] = []
     at = 0
     while at < len(rows):
         period, times = 1, 1
         for length in range(1, min(LONGEST_PERIOD, (len(rows) - at) // 2) + 1):
+            if signatures[at + length] != signatures[at]:
+                continue
             block = signatures[at : at + length]
             count = 1
             while signatures[at + count * length : at + (count + 1) * length] == block:
