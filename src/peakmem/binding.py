@@ -16,6 +16,9 @@ from peakmem.ir.graph import Graph
 from peakmem.ir.shapes.infer import LARGEST_TENSOR, bind, infer, unbound
 from peakmem.ir.shapes.rules import DECLARED
 
+MOST_LISTED = 6
+# dimensions named in an error
+
 _BATCH = re.compile(r"batch|^(n|b|bs)$", re.IGNORECASE)
 
 
@@ -39,6 +42,13 @@ def bound(
         UsageError: a name that is not there, a negative size.
         ShapeError: the shapes contradict the network.
     """
+    if graph.weights_only and (batch is not None or shapes or dims):
+        flag = "--batch" if batch is not None else "--shape" if shapes else "--dim"
+        raise UsageError(
+            f"{flag} has nothing to size: the source holds weights and no operators",
+            where=graph.source,
+            hint=f"without {flag}",
+        )
     values = dict(dims or {})
     for name, value in values.items():
         _sized(value, f"--dim {name}")
@@ -93,8 +103,7 @@ def bound(
     unread = sorted(set(dims or {}) - _symbols(graph) - {unknown.operator for unknown in inferred.unknowns})
     missing = [name for name in unread if not _names_output(graph, name)]
     if missing:
-        known = ", ".join(sorted(_symbols(graph))) or "none"
-        raise UsageError(f"the model has no dimension {missing[0]!r}", expected=f"one of {known}")
+        raise UsageError(f"the model has no dimension {missing[0]!r}", expected=_listed(_symbols(graph), graph))
     return inferred
 
 
@@ -159,9 +168,20 @@ def _symbols(graph: Graph) -> set[str]:
     found = set(unbound(graph))
     for tensor in graph.tensors.values():
         for dim in tensor.shape or ():
-            if isinstance(dim, Symbol) and not dim.name.startswith(("(", "?")):
+            if isinstance(dim, Symbol) and not dim.is_computed:
                 found.add(dim.name)
     return found | set(graph.defaults)
+
+
+def _listed(symbols: set[str], graph: Graph) -> str:
+    """The dimensions that can be given, a handful by name: those of the inputs, which the others follow from."""
+    sizes = [dim for name in graph.inputs for dim in graph.tensors[name].shape or ()]
+    given = [dim.name for dim in sizes if isinstance(dim, Symbol)]
+    listed = [name for name in dict.fromkeys(given) if name in symbols] or sorted(symbols)
+    if not listed:
+        return "no --dim: all sizes are fixed"
+    more = f" and {len(listed) - MOST_LISTED} more" if len(listed) > MOST_LISTED else ""
+    return f"one of {', '.join(listed[:MOST_LISTED])}{more}"
 
 
 def _sized(value: int, flag: str, least: int = 0) -> None:
@@ -202,10 +222,10 @@ def _with_batch(graph: Graph, batch: int, skip: set[str]) -> tuple[Graph, dict[s
     sizes = {tensor.shape[0] for tensor in fixed if tensor.shape}
     if leading_symbols or len(sizes) != 1:
         shown = "; ".join(f"{tensor.name}: {format_shape(tensor.shape)}" for tensor in inputs)
-        name = inputs[0].name if inputs else "input"
-        raise UsageError(
-            f"which dimension of {shown or 'no input'} is the batch cannot be told", hint=f"--shape {name}=…"
-        )
+        if not inputs:
+            why = "every input has its --shape" if skip else "the model has no input"
+            raise UsageError(f"--batch has nothing to size: {why}", hint="without --batch")
+        raise UsageError(f"which dimension of {shown} is the batch cannot be told", hint=f"--shape {inputs[0].name}=…")
     tensors = dict(graph.tensors)
     for tensor in fixed:
         assert tensor.shape is not None

@@ -8,7 +8,7 @@ folded, views without bytes left out.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -19,13 +19,17 @@ from peakmem.ir.dims import Shape, format_shape
 from peakmem.ir.graph import Operator, Tensor
 from peakmem.layers import weighted
 from peakmem.liveness import live_ranges, state_bytes
+from peakmem.naming import ParameterRole
 from peakmem.parameters import Parameters
 from peakmem.passes.assume import ASSUMPTIONS
 from peakmem.report.comparison import Comparison, Item, Pair, Quantity, Side, Verdict
 from peakmem.study import Study
 
+_HOLD = {1: "holds", 2: "hold"}
 SHOWN = 3
 # names listed in one sentence
+LARGEST_ALIGNMENT = 1_000_000
+# tensors of A times tensors of B; aligning takes more than a square of time where blocks repeat
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +45,21 @@ class _Found:
 def compare_studies(a: Study, b: Study, assume: str) -> Comparison:
     """Two studied graphs side by side under one execution assumption."""
     stored = _pairs(_stored(a, assume), _stored(b, assume))
-    activations = _pairs(_activations(a, assume), _activations(b, assume))
+    without = [letter for letter, study in zip("AB", (a, b), strict=True) if study.stored.weights_only]
+    activations = () if without else _pairs(_activations(a, assume), _activations(b, assume))
     quantities = _quantities(a, b, assume)
     differences = _differences(quantities, stored, activations)
-    must = [quantity for quantity in quantities if quantity.name in _DECIDING]
-    alike = all(pair.verdict == "same" for pair in activations)
+    if without:
+        # Nothing runs on that side, so that what is stored has to be the same one by one.
+        who = " and ".join(without)
+        differences = (f"activations are not compared: {who} {_HOLD[len(without)]} weights only", *differences)
+        same = all(pair.verdict == "same" for pair in stored)
+    else:
+        must = [quantity for quantity in quantities if quantity.name in _DECIDING]
+        same = all(quantity.same for quantity in must) and all(pair.verdict == "same" for pair in activations)
     return Comparison(
-        _side(a), _side(b), assume, all(quantity.same for quantity in must) and alike, quantities, stored,
-        activations, differences, peakmem=__version__,
-    )  # fmt: skip
+        _side(a), _side(b), assume, same, quantities, stored, activations, differences, peakmem=__version__
+    )
 
 
 def _side(study: Study) -> Side:
@@ -71,11 +81,12 @@ def _quantities(a: Study, b: Study, assume: str) -> tuple[Quantity, ...]:
     rows = [
         Quantity("weights only", "elements", of_a.weights_only, of_b.weights_only),
         Quantity("parameters", "elements", of_a.trainable, of_b.trainable, _parameter_difference(of_a, of_b)),
-        Quantity(_FOLDED, "elements", folded_count(a, assume), folded_count(b, assume)),
         Quantity("stored", "bytes", of_a.nbytes(), of_b.nbytes(), _stored_difference(of_a, of_b)),
-        Quantity("state", "bytes", state_bytes(a.stored), state_bytes(b.stored)),
     ]
     if not (a.stored.weights_only or b.stored.weights_only):
+        folded = folded_count(a, assume), folded_count(b, assume)
+        rows.append(Quantity("state", "bytes", state_bytes(a.stored), state_bytes(b.stored)))
+        rows.insert(2, Quantity(_FOLDED, "elements", *folded, "" if folded[0] == folded[1] else _shared(a, b)))
         for name in ASSUMPTIONS:
             mine = name == assume
             title = _PEAK if mine else f"live peak, {name}"
@@ -111,14 +122,31 @@ def folded_count(study: Study, assume: str) -> int:
 
 def _parameter_difference(a: Parameters, b: Parameters) -> str:
     reasons = []
-    for role, title in (("weight", "weights"), ("bias", "biases"), ("norm", "norm scales and shifts")):
-        here, there = a.elements(role), b.elements(role)  # type: ignore[arg-type]
+    titles: dict[ParameterRole, str] = {"weight": "weights", "bias": "biases", "norm": "norm scales and shifts"}
+    for role, title in titles.items():
+        here, there = a.elements(role), b.elements(role)
         if here != there:
             reasons.append(f"{title}: {here:,} and {there:,}")
     norms = a.elements("norm"), b.elements("norm")
     if reasons and (norms[0] == 0) != (norms[1] == 0):
         reasons.append(f"{'A' if norms[0] == 0 else 'B'} holds its norms folded into weights and biases")
     return "; ".join(reasons)
+
+
+def _shared(a: Study, b: Study) -> str:
+    """Which side reads stored parameters more than once: tied weights, or equal ones that a converter merged."""
+    said = []
+    for letter, study in (("A", a), ("B", b)):
+        elements = {one.name: one.elements for one in study.parameters.constants if one.role in ("weight", "bias")}
+        reads: Counter[str] = Counter()
+        for operator in study.stored.operators:
+            given = (study.stored.tensors.get(name) for name in dict.fromkeys(operator.inputs))
+            reads.update(tensor.storage or tensor.name for tensor in given if tensor is not None)
+        again = {name: times - 1 for name, times in reads.items() if times > 1 and name in elements}
+        if again:
+            count = sum(times * elements[name] for name, times in again.items())
+            said.append(f"{letter} reads {len(again)} stored parameters more than once ({count:,} elements)")
+    return "; ".join(said)
 
 
 def _stored_difference(a: Parameters, b: Parameters) -> str:
@@ -217,6 +245,8 @@ def _activations(study: Study, assume: str) -> list[_Found]:
 
 def _pairs(a: list[_Found], b: list[_Found]) -> tuple[Pair, ...]:
     """Both lists side by side: the longest run of equal signatures first, what is left over on its own."""
+    if len(a) * len(b) > LARGEST_ALIGNMENT:
+        return _in_order(a, b)
     pairs: list[Pair] = []
     matcher = SequenceMatcher(None, [one.signature for one in a], [one.signature for one in b], autojunk=False)
     for tag, i, i_stop, j, j_stop in matcher.get_opcodes():
@@ -237,24 +267,59 @@ def _pairs(a: list[_Found], b: list[_Found]) -> tuple[Pair, ...]:
     return _rejoined(pairs)
 
 
+def _in_order(a: list[_Found], b: list[_Found]) -> tuple[Pair, ...]:
+    """Both lists side by side where they are too long to be aligned: each with the first of its signature."""
+    waiting: dict[Hashable, deque[int]] = {}
+    for at, one in enumerate(b):
+        waiting.setdefault(one.signature, deque()).append(at)
+    pairs: list[Pair] = []
+    taken: set[int] = set()
+    for here in a:
+        places = waiting.get(here.signature)
+        if places:
+            at = places.popleft()
+            taken.add(at)
+            pairs.append(Pair(_verdict(here, b[at]), here.item, b[at].item))
+        else:
+            pairs.append(Pair("only in A", here.item, None))
+    pairs += [Pair("only in B", None, there.item) for at, there in enumerate(b) if at not in taken]
+    return _rejoined(pairs)
+
+
 def _rejoined(pairs: list[Pair]) -> tuple[Pair, ...]:
-    """Leftovers of both sides with equal shapes and dtypes, far apart in the schedules, put together."""
+    """Leftovers of both sides with equal shapes, far apart in the schedules, put together; equal dtypes first."""
 
     def like(item: Item) -> Hashable:
-        return tuple(sorted(item.shape.split("x"))), item.made_by if " " not in item.made_by else "", item.nbytes
+        return tuple(sorted(item.shape.split("x"))), item.made_by if " " not in item.made_by else ""
 
-    waiting: dict[Hashable, list[int]] = {}
+    def size(item: Item) -> Hashable:
+        return item.dtype, item.nbytes
+
+    waiting: dict[Hashable, deque[tuple[int, Item]]] = {}
+    # under what they are like, and under that with the size as well
     for at, pair in enumerate(pairs):
         if pair.verdict == "only in B" and pair.b is not None:
-            waiting.setdefault(like(pair.b), []).append(at)
+            for key in (like(pair.b), (like(pair.b), size(pair.b))):
+                waiting.setdefault(key, deque()).append((at, pair.b))
     gone: set[int] = set()
+
+    def nearest(item: Item) -> tuple[int, Item] | None:
+        for key in ((like(item), size(item)), like(item)):
+            others = waiting.get(key, deque())
+            while others:
+                found = others.popleft()
+                if found[0] not in gone:
+                    gone.add(found[0])
+                    return found
+        return None
+
     joined: list[Pair] = []
     for pair in pairs:
-        if pair.verdict == "only in A" and pair.a is not None and waiting.get(like(pair.a)):
-            at = waiting[like(pair.a)].pop(0)
-            gone.add(at)
-            verdict: Verdict = "same" if pairs[at].b.dtype == pair.a.dtype else "dtype differs"  # type: ignore[union-attr]
-            pair = Pair(verdict, pair.a, pairs[at].b)
+        found = nearest(pair.a) if pair.verdict == "only in A" and pair.a is not None else None
+        if found is not None and pair.a is not None:
+            other = found[1]
+            differs: Verdict = "size differs" if other.dtype == pair.a.dtype else "dtype differs"
+            pair = Pair("same" if size(other) == size(pair.a) else differs, pair.a, other)
         joined.append(pair)
     left = {id(pairs[at]) for at in gone}
     return tuple(pair for pair in joined if id(pair) not in left)

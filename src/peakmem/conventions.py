@@ -161,7 +161,7 @@ def blocks(rows: tuple[Layer, ...]) -> dict[str, str]:
         paths[layer.name] = ["/".join(parts[:depth]) for depth in range(len(parts), 0, -1)]
         for path in paths[layer.name]:
             members[path] = members.get(path, 0) + 1
-    total = len(paths)
+    total = sum(1 for candidates in paths.values() if candidates)
     return {
         name: next((path for path in candidates if 2 <= members[path] < total), "")
         for name, candidates in paths.items()

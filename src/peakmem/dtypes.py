@@ -6,7 +6,7 @@ Nothing here reads data; a dtype is a name, a width and a kind.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,12 +27,9 @@ class DType:
     # elements that are stored together, with scales of their own
     block_bytes: int = 0
 
-    def fits(self, shape: Sequence[object] | None) -> bool:
-        """Whether rows of a tensor of `shape` are whole blocks; any shape fits a dtype without blocks."""
-        if self.block == 1:
-            return True
-        last = shape[-1] if shape else None
-        return isinstance(last, int) and len(shape or ()) > 1 and last % self.block == 0
+    def fits(self, row: int) -> bool:
+        """Whether a row of a matrix is whole blocks; 0 stands for what is no matrix. Anything fits without blocks."""
+        return self.block == 1 or (row > 0 and row % self.block == 0)
 
     def nbytes(self, count: int) -> int | None:
         """Bytes of `count` packed elements, rounded up to whole bytes or blocks; None for strings."""

@@ -39,6 +39,12 @@ class PeakmemError(Exception):
             text += f". Try: {self.hint}"
         return text
 
+    def locate(self, where: str) -> None:
+        """Say where the fault lies, unless that is told already."""
+        if not self.where:
+            self.where = where
+            self.args = (str(self),)
+
 
 class UsageError(PeakmemError):
     """A flag, a name or an argument is off."""

@@ -11,12 +11,11 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import Literal
 
 from peakmem.ir.graph import Tensor
 
-if TYPE_CHECKING:
-    from peakmem.parameters import ParameterRole
+ParameterRole = Literal["weight", "bias", "norm", "statistic", "quantisation", "other"]
 
 _STATISTIC = re.compile(r"(running|moving)_(mean|var|variance)(:\d+)?$", re.IGNORECASE)
 _NORM = re.compile(r"norm|(^|[._/])(ln|bn|gn)(\d*|_\w+)([._/]|$)", re.IGNORECASE)
@@ -105,6 +104,8 @@ def _vector_role(tensor: Tensor, prefix: str, leaf: str, module: _Module, biased
     """Of a floating tensor of one dimension: a norm, a bias, or else a weight."""
     if module.has_statistics:
         return "norm"
+    if leaf.isdecimal() and prefix.endswith("/vars"):
+        return _positional_role(int(leaf), prefix, module)
     place = "/".join(re.split(r"[./]", prefix)[-2:])
     if not module.has_matrix and (_NORM.search(f"{place}/") or _NORM.search(leaf)):
         return "norm"
@@ -115,6 +116,15 @@ def _vector_role(tensor: Tensor, prefix: str, leaf: str, module: _Module, biased
     if leaf in ("weight", "bias") and all(item is not None and item.shape == tensor.shape for item in pair):
         return "norm"
     return "bias" if biased else "weight"
+
+
+def _positional_role(position: int, prefix: str, module: _Module) -> ParameterRole:
+    """Of a Keras variable that has a number for a name: layers list kernels before biases, statistics last."""
+    layer = prefix.split("/")[-2]
+    if _NORM.search(layer):
+        batched = "batch" in layer.lower() and position >= len(module.leaves) - 2
+        return "statistic" if batched else "norm"
+    return "bias" if module.has_matrix and position > 0 else "weight"
 
 
 def _beside_quantised(leaf: str, module: Mapping[str, Tensor]) -> bool:

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 from peakmem import dtypes
 from peakmem.dtypes import DType
 from peakmem.ir import kinds
 from peakmem.ir.dims import Shape
 from peakmem.ir.graph import Graph, Operator, Tensor
-from peakmem.naming import stored_roles
+from peakmem.naming import ParameterRole, stored_roles
 
-ParameterRole = Literal["weight", "bias", "norm", "statistic", "quantisation", "other"]
-ROLES: tuple[str, ...] = get_args(ParameterRole)
+ROLES: tuple[ParameterRole, ...] = get_args(ParameterRole)
 _RANK = {role: position for position, role in enumerate(ROLES)}
 
 SIZE_DTYPES: tuple[DType, ...] = (
@@ -40,6 +39,8 @@ class Constant:
     nbytes: int
     channels: int
     # output channels, for a weight: the number of scales when quantised per channel
+    row: int
+    # input channels of a matrix, the elements that block formats store together; 0 for what is no matrix
     dtype: DType | None
     shape: Shape | None
 
@@ -86,7 +87,7 @@ class Parameters:
             if constant.dtype is None or constant.dtype.kind != "float":
                 payload += constant.nbytes
             elif dtype.block > 1:
-                fits = constant.role == "weight" and dtype.fits(constant.shape)
+                fits = constant.role == "weight" and dtype.fits(constant.row)
                 payload += (dtype.nbytes(constant.elements) or 0) if fits else constant.nbytes
             elif dtype.kind in ("int", "uint"):
                 if constant.role == "weight":
@@ -106,28 +107,30 @@ class Parameters:
 def parameters(graph: Graph) -> Parameters:
     """The stored constants of an inferred graph, its subgraphs included, each once."""
     # By the tensor itself, not its name: two branches may each hold a constant of the same name.
-    found: dict[int, tuple[Tensor, ParameterRole, int]] = {}
+    found: dict[int, tuple[Tensor, ParameterRole, int, int]] = {}
     elements: dict[int, int] = {}
-    for name, role, channels, packed, table in _uses(graph, {}):
+    for name, role, channels, row, packed, table in _uses(graph, {}):
         tensor = table[name]
         if packed:
             elements[id(tensor)] = packed
         have = found.get(id(tensor))
         if have is None or _RANK[role] < _RANK[have[1]]:
-            found[id(tensor)] = (tensor, role, channels)
+            found[id(tensor)] = (tensor, role, channels, row)
     named = stored_roles(graph.tensors.values()) if graph.weights_only else {}
     for body in _all_graphs(graph):
         for tensor in body.tensors.values():
             if tensor.role == "constant" and not tensor.storage and id(tensor) not in found:
                 role = named.get(tensor.name, "other")
-                first = tensor.shape[0] if tensor.shape else 1
-                channels = first if role == "weight" and isinstance(first, int) else 1
-                found[id(tensor)] = (tensor, role, channels)
+                sizes = [dim for dim in tensor.shape or () if isinstance(dim, int)] if role == "weight" else []
+                row = sizes[-1] if len(sizes) > 1 else 0
+                found[id(tensor)] = (tensor, role, sizes[0] if sizes else 1, row)
     constants = []
-    for key, (tensor, role, channels) in found.items():
+    for key, (tensor, role, channels, row) in found.items():
         role = _told(tensor, role) if graph.parameters_told else role
         count = elements.get(key, tensor.count or 0)
-        constants.append(Constant(tensor.name, role, count, tensor.nbytes or 0, channels, tensor.dtype, tensor.shape))
+        constants.append(
+            Constant(tensor.name, role, count, tensor.nbytes or 0, channels, row, tensor.dtype, tensor.shape)
+        )
     return Parameters(tuple(constants))
 
 
@@ -151,8 +154,8 @@ def _all_graphs(graph: Graph) -> Iterator[Graph]:
 
 def _uses(
     graph: Graph, outer: Mapping[str, Tensor]
-) -> Iterator[tuple[str, ParameterRole, int, int, Mapping[str, Tensor]]]:
-    """(constant, role, output channels, packed elements or 0, tensors) for each read of a constant."""
+) -> Iterator[tuple[str, ParameterRole, int, int, int, Mapping[str, Tensor]]]:
+    """(constant, role, output channels, row, packed elements or 0, tensors) for each read of a constant."""
     # Of the enclosing graph only what is read here: copying all of it for each body takes a square of time.
     table = {name: outer[name] for name in graph.captured() if name in outer} if outer else {}
     table.update({tensor.storage: outer[tensor.storage] for tensor in list(table.values()) if tensor.storage})
@@ -183,8 +186,9 @@ def _uses(
             role = _role(operator, position, table[name], tensor, producers, table)
             shape = tuple(dim for dim in table[name].shape or () if isinstance(dim, int))
             channels = kinds.output_channels(operator, shape) if role == "weight" else 1
+            row = kinds.row(operator, shape) if role == "weight" else 0
             stored = tensor.storage or source
-            yield stored, role, channels, _packed(operator, position), table
+            yield stored, role, channels, row, _packed(operator, position), table
 
 
 def _constant_root(operator: Operator, table: Mapping[str, Tensor], roots: Mapping[str, str]) -> str | None:

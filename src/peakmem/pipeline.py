@@ -15,7 +15,7 @@ from peakmem.binding import bound, defaulted
 from peakmem.comparison import compare_studies
 from peakmem.conventions import CONVENTIONS
 from peakmem.dtypes import DType, parse_dtype
-from peakmem.errors import UsageError
+from peakmem.errors import PeakmemError, UsageError
 from peakmem.ir.dims import Symbol
 from peakmem.ir.graph import Graph, Tensor
 from peakmem.ir.shapes.infer import unbound
@@ -107,7 +107,7 @@ def retype(graph: Graph, dtype: DType, stored: Parameters) -> Graph:
     """
     kept = {constant.name: constant.role for constant in stored.constants if constant.role not in ("weight",)}
     whole = dtype.kind in ("int", "uint")
-    blocks = dtype.block > 1
+    rows = {constant.name: constant.row for constant in stored.constants}
 
     def there(tensor: Tensor) -> Tensor:
         if tensor.dtype is None or tensor.dtype.kind != "float" or tensor.name in graph.chosen:
@@ -115,7 +115,7 @@ def retype(graph: Graph, dtype: DType, stored: Parameters) -> Graph:
         role = kept.get(tensor.storage or tensor.name) if tensor.role == "constant" else None
         if role == "quantisation" or (whole and role in ("norm", "statistic", "other")):
             return tensor
-        if blocks and (tensor.role != "constant" or role is not None or not dtype.fits(tensor.shape)):
+        if dtype.block > 1 and (role is not None or not dtype.fits(rows.get(tensor.storage or tensor.name, 0))):
             return tensor  # block formats hold matrices; everything else keeps its dtype
         return replace(tensor, dtype=parse_dtype("int32") if whole and role == "bias" else dtype)
 
@@ -249,20 +249,36 @@ def compare(
     counted = None if dtype is None else parse_dtype(dtype) if isinstance(dtype, str) else dtype
     with paused_collection():
         sides = []
-        for source, fixed in zip((a, b), shapes, strict=True):
-            live = _is_live(source)
-            given = load(source, inputs=inputs if live else None, batch=batch if live else None)
-            fits = unbound(given)
-            graph = bound(
-                given,
-                batch=batch if given.batched and not given.bound else None,
-                shapes=fixed,
-                dims={name: value for name, value in (dims or {}).items() if name in fits},
-            )
-            if counted is not None:
-                graph = retype(graph, counted, parameters(graph))
-            sides.append(Study(graph))
+        for letter, source, fixed in zip("ab", (a, b), shapes, strict=True):
+            try:
+                sides.append(_side(source, batch, fixed, dims, inputs, counted))
+            except PeakmemError as fault:
+                if "--shape " in fault.hint:
+                    fault.hint = fault.hint.replace("--shape ", f"--shape-{letter} ")
+                    fault.args = (str(fault),)
+                raise
         return compare_studies(sides[0], sides[1], frame.name)
+
+
+def _side(
+    source: str | Path | Graph | object,
+    batch: int | None,
+    shapes: Mapping[str, Sequence[int]] | None,
+    dims: Mapping[str, int] | None,
+    inputs: object,
+    dtype: DType | None,
+) -> Study:
+    """One side of a comparison, given what of the arguments for both it takes."""
+    live = _is_live(source)
+    given = load(source, inputs=inputs if live else None, batch=batch if live else None)
+    fits = unbound(given)
+    graph = bound(
+        given,
+        batch=batch if given.batched and not given.bound and not given.weights_only else None,
+        shapes=shapes,
+        dims={name: value for name, value in (dims or {}).items() if name in fits},
+    )
+    return Study(graph if dtype is None else retype(graph, dtype, parameters(graph)))
 
 
 def _dtype_note(dtype: DType, side_bytes: int) -> str:

@@ -9,6 +9,7 @@ import pytest
 from peakmem.cli import main
 from peakmem.frontends.formats import listed
 from tests.cli.test_cli import number, table
+from tests.unit.frontends import tflite_files as made
 
 
 @pytest.fixture
@@ -109,6 +110,40 @@ def test_two_networks_differ_and_the_exit_code_says_so(run, tmp_path):
     assert out.startswith("# they differ")
     assert json.loads((tmp_path / "c.json").read_text())["same"] is False
     assert run("convert-check", "resnet18", "resnet50", "--json", "c.json")[0] == 2
+
+
+def test_weights_against_weights(run, tmp_path):
+    for name in ("a", "b"):
+        weights_file(tmp_path / f"{name}.safetensors")
+    code, out, _ = run("convert-check", "a.safetensors", "b.safetensors", "--batch", "2")
+    assert code == 0
+    assert out.startswith("# the same weights\n")
+    assert "activations: not compared, stored tensors: 2 of 2" in out
+
+
+@pytest.mark.parametrize("flag", [("--batch", "2"), ("--shape", "x=1x2"), ("--dim", "n=2")])
+def test_weights_have_nothing_to_size(run, tmp_path, flag):
+    weights_file(tmp_path / "a.safetensors")
+    code, _, err = run("a.safetensors", *flag)
+    assert code == 2
+    assert f"{flag[0]} has nothing to size: the source holds weights and no operators" in err
+
+
+def test_a_shape_that_is_missing_is_asked_for_by_the_side_it_belongs_to(run, tmp_path):
+    (tmp_path / "n.param").write_text("7767517\n2 2\nInput data 0 1 data\nReLU act 1 1 data out\n")
+    assert "Try: --shape-b data=3x224x224" in run("convert-check", "squeezenet1_1", "n.param")[2]
+    assert "Try: --shape-a data=3x224x224" in run("convert-check", "n.param", "squeezenet1_1")[2]
+
+
+def test_another_dtype_is_offered_only_where_there_is_something_to_count(run, tmp_path):
+    (tmp_path / "n.param").write_text("7767517\n2 2\nInput data 0 1 data 0=8 1=8 2=3\nReLU act 1 1 data out\n")
+    assert "--dtype int8    #" in run("n.param")[1]
+    shapes = [made.tensor(name, (1, 8), 9) for name in "ab"]  # 9: INT8
+    graph = made.subgraph(shapes, (0,), (1,), [made.operator(0, (0,), (1,))])
+    (tmp_path / "n.tflite").write_bytes(made.model([graph], [made.code(19)]))  # 19: RELU
+    out = run("n.tflite")[1]
+    assert "--conventions    #" in out
+    assert "--dtype int8" not in out
 
 
 def test_the_schema_of_each_report(run):

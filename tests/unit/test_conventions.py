@@ -121,6 +121,24 @@ def test_block_input_without_module_paths_spans_a_tensor_read_twice():
     assert CONVENTIONS["block_input_held"].compute(Study(infer(bare))).nbytes == 7_225_344
 
 
+def test_the_path_of_the_network_is_no_block():
+    """All layers but an unnamed one lie under one path, as in files made from Keras: that path is the network."""
+    from dataclasses import replace
+
+    from peakmem.ir.builder import GraphBuilder
+    from peakmem.study import Study
+
+    builder = GraphBuilder("net")
+    x = builder.input("x", (1, 3, 8, 8))
+    for _ in range(3):
+        x = builder.conv(x, 8, kernel=3, pad=1)
+    graph = builder.finish(x)
+    scopes = ("net/conv_a", "net/conv_b", "")
+    named = tuple(replace(op, scope=scope) for op, scope in zip(graph.operators, scopes, strict=True))
+    held = CONVENTIONS["block_input_held"].compute(Study(replace(graph, operators=named)))
+    assert held.nbytes == 2 * 8 * 64 * 4  # input and output of a layer, the network's input is not held
+
+
 def test_networks_without_layers_that_count_give_zero(chain):
     from peakmem.study import Study
 

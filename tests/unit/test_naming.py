@@ -112,3 +112,21 @@ def test_quantised_and_whole_tensors(name, shape, dtype, beside, expected):
 def test_what_is_no_parameter_has_no_role():
     moment = Tensor("optimizer.state.0.exp_avg", (4, 4), FLOAT32, "constant", parameter=False)
     assert stored_roles([moment]) == {moment.name: "other"}
+
+
+@pytest.mark.parametrize(
+    ("layer", "shapes", "expected"),
+    [
+        ("dense", [(4, 8), (8,)], ["weight", "bias"]),
+        ("separable_conv2d", [(3, 3, 4, 1), (1, 1, 4, 8), (8,)], ["weight", "weight", "bias"]),
+        ("batch_normalization_3", [(8,)] * 4, ["norm", "norm", "statistic", "statistic"]),
+        ("batch_normalization", [(8,)] * 3, ["norm", "statistic", "statistic"]),  # scale=False
+        ("layer_normalization", [(8,), (8,)], ["norm", "norm"]),
+        ("p_re_lu", [(8,)], ["weight"]),
+    ],
+)
+def test_keras_variables_have_numbers_for_names(layer, shapes, expected):
+    """The order is that of `Layer._trainable_variables` then `_non_trainable_variables`, as save_weights writes it."""
+    names = [f"layers/{layer}/vars/{at}" for at in range(len(shapes))]
+    roles = stored_roles([Tensor(name, shape, FLOAT32, "constant") for name, shape in zip(names, shapes, strict=True)])
+    assert [roles[name] for name in names] == expected

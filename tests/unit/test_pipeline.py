@@ -167,3 +167,17 @@ def test_live_peaks_by_hand(network, fused, eager):
 
 def test_resnet50_with_the_residual_sum_in_place():
     assert peakmem.estimate("resnet50", assume="fused-add").peak_bytes == 7_225_344
+
+
+@pytest.mark.parametrize("product", ["Gemm", "MatMul"])
+def test_a_block_dtype_is_for_matrices_whose_input_channels_it_divides(product):
+    builder = GraphBuilder("net")
+    x = builder.input("x", (1, 64))
+    if product == "Gemm":
+        x = builder.op("Gemm", [x, builder.parameter("w", (10, 64))], transB=1)[0]
+    else:
+        x = builder.op("MatMul", [x, builder.parameter("w", (64, 10))])[0]
+    x = builder.op("MatMul", [x, builder.parameter("v", (10, 32))])[0]
+    graph = builder.finish(x)
+    # 64 inputs are 2 blocks of 32 (34 B each) for each of 10 outputs; 10 inputs are no whole block
+    assert peakmem.estimate(graph, dtype="q8_0").weights_bytes == 10 * 2 * 34 + 10 * 32 * 4

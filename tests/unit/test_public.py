@@ -1,11 +1,18 @@
 """What is public, and what importing it costs."""
 
+import inspect
+import re
 import subprocess
 import sys
 
 import peakmem
+from peakmem.frontends import formats
 
-HEAVY = ("numpy", "onnx", "torch", "onnxruntime", "tensorflow", "rich", "msgspec", "google.protobuf")
+READERS = re.findall(r'later\("([\w.:]+)"\)', inspect.getsource(formats))
+HEAVY = (
+    "numpy", "onnx", "torch", "onnxruntime", "tensorflow", "keras", "h5py", "yaml", "rich", "msgspec",
+    "google.protobuf",
+)  # fmt: skip
 
 
 def loaded_by(code: str) -> set[str]:
@@ -29,6 +36,12 @@ def test_import_loads_no_runtime():
 def test_help_loads_no_runtime():
     code = "import peakmem.cli\ntry:\n    peakmem.cli.main(['--help'])\nexcept SystemExit:\n    pass"
     assert loaded_by(code) == set()
+
+
+def test_readers_load_no_library_of_their_format():
+    homes = [one.partition(":")[0] for one in READERS]
+    assert len(homes) > 9
+    assert loaded_by(f"import {', '.join(homes)}") == set()
 
 
 def test_a_built_in_convolutional_network_needs_no_runtime():

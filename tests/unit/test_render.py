@@ -3,7 +3,8 @@
 import pytest
 
 import peakmem
-from peakmem.render.tables import Lines, Table, View, blocks, records
+from peakmem.render.blocks import Lines, Table, records
+from peakmem.render.tables import View, blocks
 from peakmem.render.terminal import show
 from peakmem.render.text import layers_csv, markdown, plain
 

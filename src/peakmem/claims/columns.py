@@ -335,6 +335,7 @@ def _convention(name: str) -> Quantity:
 
 
 def column_verdict(column: Column) -> report.ColumnVerdict:
+    """A settled column as the report has it: what it was read as, and what else it may mean."""
     return report.ColumnVerdict(
         column.header,
         _reading(column.reading, column.right),

@@ -31,7 +31,11 @@ def parse_shapes(texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
 
 
 def parse_dims(texts: tuple[str, ...]) -> dict[str, int]:
-    """`height=224` → {"height": 224}."""
+    """`height=224` → {"height": 224}.
+
+    Raises:
+        UsageError: not NAME=NUMBER, or two values for one name.
+    """
     dims: dict[str, int] = {}
     for text in texts:
         name, _, value = text.rpartition("=")
@@ -44,7 +48,11 @@ def parse_dims(texts: tuple[str, ...]) -> dict[str, int]:
 
 
 def parse_options(texts: tuple[str, ...], **named: str | int | None) -> dict[str, str]:
-    """`attention=eager` → {"attention": "eager"}; `named` holds those that have a flag of their own."""
+    """`attention=eager` → {"attention": "eager"}; `named` holds those that have a flag of their own.
+
+    Raises:
+        UsageError: not NAME=VALUE, or two values for one name.
+    """
     options = {name: str(value) for name, value in named.items() if value is not None}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -57,7 +65,11 @@ def parse_options(texts: tuple[str, ...], **named: str | int | None) -> dict[str
 
 
 def parse_writes(texts: tuple[str, ...], formats: tuple[str, ...]) -> list[tuple[str, Path]]:
-    """`csv=layers.csv` → [("csv", Path("layers.csv"))]."""
+    """`csv=layers.csv` → [("csv", Path("layers.csv"))].
+
+    Raises:
+        UsageError: not FORMAT=FILE, or a format that is none of `formats`.
+    """
     writes = []
     for text in texts:
         form, _, target = text.partition("=")
@@ -70,8 +82,30 @@ def parse_writes(texts: tuple[str, ...], formats: tuple[str, ...]) -> list[tuple
     return writes
 
 
+def parse_targets(
+    json_target: str | None, texts: tuple[str, ...], formats: tuple[str, ...], *, force: bool, source: str
+) -> list[tuple[str, Path]]:
+    """(format, file) of --write and --json, checked before anything is computed; `--json -` is no file.
+
+    Raises:
+        UsageError: a target that `check_target` refuses, or one that is named twice.
+    """
+    targets = parse_writes(texts, formats)
+    if json_target is not None and json_target != "-":
+        targets.append(("json", Path(json_target)))
+    if len({target.resolve() for _, target in targets}) < len(targets):
+        raise UsageError("the same file is to be written twice")
+    for _, target in targets:
+        check_target(target, force=force, source=source)
+    return targets
+
+
 def check_target(target: Path, *, force: bool, source: str = "") -> None:
-    """Refuse a file that exists, unless `force`; the model itself is never written over."""
+    """Refuse a file that exists, unless `force`; the model itself is never written over.
+
+    Raises:
+        UsageError: the file must not or cannot be written.
+    """
     if source and target.exists() and Path(source).exists() and target.samefile(source):
         raise UsageError("this is the model itself and is never written over", where=str(target))
     if target.is_dir():
@@ -83,7 +117,11 @@ def check_target(target: Path, *, force: bool, source: str = "") -> None:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write the whole file or nothing."""
+    """Write the whole file or nothing.
+
+    Raises:
+        UsageError: the system refuses.
+    """
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         part.write_text(text, encoding="utf-8")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from peakmem.cli.arguments import check_target, parse_writes, write_text
+from peakmem.cli.arguments import parse_targets, write_text
 from peakmem.errors import UsageError
 
 FORMATS = ("csv", "json", "md", "tsv")
@@ -41,13 +41,7 @@ def command(
     dtypes, conventions and slips are searched that would make them true. Exits with 0 when all
     claims are right, with 1 when some are not, with 2 when the table cannot be read.
     """
-    targets = parse_writes(writes, FORMATS)
-    if json_target is not None and json_target != "-":
-        targets.append(("json", Path(json_target)))
-    if len({target.resolve() for _, target in targets}) < len(targets):
-        raise UsageError("the same file is to be written twice")
-    for _, target in targets:
-        check_target(target, force=force, source=str(file))
+    targets = parse_targets(json_target, writes, FORMATS, force=force, source=str(file))
     from peakmem.claims import UNITS, Asked, check
     from peakmem.dtypes import parse_dtype
     from peakmem.frontends import Head

@@ -7,12 +7,10 @@ import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import click
 
-from peakmem.cli.arguments import check_target, parse_dims, parse_options, parse_shapes, parse_writes, write_text
-from peakmem.errors import UsageError
+from peakmem.cli.arguments import parse_dims, parse_options, parse_shapes, parse_targets, write_text
 from peakmem.report.model import Estimate
 from peakmem.units import UNITS, Units, parse_size
 
@@ -91,13 +89,7 @@ def command(
     built-in network such as mobilenet_v1 or mobilenet_v2:width=0.5, or a PyTorch or Keras model as
     package.module:factory.
     """
-    targets = parse_writes(writes, FORMATS)
-    if json_target is not None and json_target != "-":
-        targets.append(("json", Path(json_target)))
-    if len({target.resolve() for _, target in targets}) < len(targets):
-        raise UsageError("the same file is to be written twice")
-    for _, target in targets:
-        check_target(target, force=force, source=model)
+    targets = parse_targets(json_target, writes, FORMATS, force=force, source=model)
     from peakmem.pipeline import estimate
 
     report = estimate(
@@ -184,6 +176,7 @@ def _next_commands(report: Estimate, name: str, layers: bool, conventions: bool)
         commands.append(f"peakmem {name} --layers    # where the bytes are, layer by layer")
     if not conventions:
         commands.append(f"peakmem {name} --conventions    # which definition a published number uses")
-    if report.dtype == "as stored":
+    floating = any(share.dtype.startswith(("float", "bfloat")) for share in report.dtypes)
+    if report.dtype == "as stored" and (floating or any("float" in port.dtype for port in report.inputs)):
         commands.append(f"peakmem {name} --dtype int8    # the same network in another dtype")
     return tuple(commands)

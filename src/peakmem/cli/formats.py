@@ -30,7 +30,7 @@ def command(which: str | None, as_json: bool) -> int:
 
         click.echo(msgspec.json.format(msgspec.json.encode(chosen), indent=2).decode())
         return 0
-    from peakmem.render.tables import Block, Lines, Table
+    from peakmem.render.blocks import Block, Lines, Table
 
     def needs(item: Listed) -> str:
         if not item.extra:

@@ -26,7 +26,7 @@ def list_networks() -> None:
 def _list() -> None:
     import sys
 
-    from peakmem.render.tables import Table
+    from peakmem.render.blocks import Table
     from peakmem.zoo import NETWORKS
 
     rows = tuple(

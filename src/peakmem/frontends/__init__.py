@@ -1,4 +1,4 @@
-"""Readers of model files, one format a file, found by what the file is rather than its name.
+"""Readers of model files, one package a format, found by what the file is rather than its name.
 
 `read` gives an unbound Graph: nothing is executed, no weight is loaded. A front end knows one
 format and nothing of memory. Packages add their own with an entry point in the group
@@ -52,6 +52,8 @@ def recognise(path: Path) -> FrontEnd:
         FormatError: no such file, or no format peakmem reads.
     """
     head = Head(path)
+    if not (head.is_folder or head.data):
+        raise FormatError("the file is empty", where=str(path), expected=f"{by_name(path).title}, by its name")
     for front_end in BUILT_IN:
         if front_end.matches(head):
             return front_end

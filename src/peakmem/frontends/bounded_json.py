@@ -27,12 +27,13 @@ def parse_json(
     if data.count(b"[") + data.count(b"{") > parts or data.count(b",") > commas:
         raise FormatError(f"{what} has more parts than any model", where=where, expected=f"at most {parts:,}")
     try:
-        return json.loads(data, object_pairs_hook=_once if once else None)
+        return json.loads(data, object_pairs_hook=unrepeated if once else None)
     except (ValueError, RecursionError) as fault:
         raise FormatError(f"{what} is not JSON ({str(fault)[:200]})", where=where) from fault
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, for `object_pairs_hook`; ValueError where a key stands twice."""
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a key stands twice")

@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from peakmem.frontends.frontend import FrontEnd, later
-from peakmem.frontends.head import Head
+from peakmem.frontends.head import ZIP, Head
 
-ZIP = b"PK\x03\x04"
 _PT2 = re.compile(r"(^|/)(models/[^/]+\.json|serialized_exported_program\.json|archive_format)$")
 
 
@@ -94,7 +93,7 @@ BUILT_IN: tuple[FrontEnd, ...] = (
     ),
     FrontEnd(
         "ncnn", "ncnn", (".param", ".param.bin"), _ncnn, later("peakmem.frontends.ncnn.reader:read_ncnn"),
-        reads="layers and blobs of a text or binary param file; weights from the layers, checked against a .bin",
+        reads="layers and tensors of a text or binary param file; weights from the layers, checked against a .bin",
         unknown="input shapes where the file has none (--shape); workspace and repacked weights",
     ),
     FrontEnd(

@@ -1,4 +1,7 @@
-"""The protocol of a front end: how a format is recognised, how it is read, what it can tell."""
+"""The protocol of a front end: how a format is recognised, how it is read, what it can tell.
+
+No format is known here, and no reader is imported before it is called.
+"""
 
 from __future__ import annotations
 

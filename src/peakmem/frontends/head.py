@@ -1,4 +1,7 @@
-"""What a front end may look at to recognise a file: its first bytes, its name, what lies around it."""
+"""What a front end may look at to recognise a file: its first bytes, its name, what lies around it.
+
+Whose file it is, is not decided here; damage makes a listing empty and is left to the reader to tell.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from typing import Any
 from peakmem.errors import FormatError, PeakmemError
 
 HEAD_BYTES = 4096
+ZIP = b"PK\x03\x04"
+# how zip archives begin
 LARGEST_JSON = 64 << 20
 # bytes; a larger JSON file is not parsed to find out what it is
 
@@ -67,7 +72,7 @@ class Head:
     @cached_property
     def members(self) -> tuple[str, ...]:
         """Names in a zip archive; empty for anything else, a damaged archive included."""
-        if not self.data.startswith(b"PK\x03\x04"):
+        if not self.data.startswith(ZIP):
             return ()
         from peakmem.frontends.archive import Archive
 

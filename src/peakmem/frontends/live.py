@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from importlib import import_module
 from pathlib import Path
 
@@ -37,15 +38,16 @@ def read_factory(text: str, *, inputs: object, batch: int | None) -> Graph:
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
-        found: object = import_module(module_name)
+        with redirect_stdout(sys.stderr):
+            found: object = import_module(module_name)
     except ModuleNotFoundError as fault:
         raise UsageError(
             f"there is no module {fault.name!r}",
             where=text,
             expected="a file, a built-in network or package.module:factory",
         ) from fault
-    except Exception as fault:  # the user's own module may fail in any way
-        raise UsageError(f"importing {module_name} failed: {type(fault).__name__}: {fault}", where=text) from fault
+    except (Exception, SystemExit) as fault:  # the user's own module may fail in any way
+        raise UsageError(f"importing {module_name} failed: {_told(fault)}", where=text) from fault
     for part in attribute.split("."):
         if not hasattr(found, part):
             raise UsageError(f"module {module_name} has no {attribute!r}", where=text)
@@ -53,6 +55,11 @@ def read_factory(text: str, *, inputs: object, batch: int | None) -> Graph:
     if _family(found) or not callable(found):
         return read_live(found, inputs=inputs, batch=batch)
     model, notes = _built(found, text)
+    if not _family(model):
+        raise UsageError(
+            f"the factory gave an object of type {type(model).__name__}, which is no model", where=text,
+            expected="a torch.nn.Module or a Keras model",
+        )  # fmt: skip
     return read_live(model, inputs=inputs, batch=batch, notes=notes)
 
 
@@ -63,7 +70,7 @@ def _built(factory: Callable[[], object], text: str) -> tuple[object, tuple[str,
     """
     import importlib.util
 
-    refused: Exception | None = None
+    refused: BaseException | None = None
     if importlib.util.find_spec("torch") is not None:
         from peakmem.frontends.torch.capture import quiet, without_allocation
 
@@ -72,16 +79,24 @@ def _built(factory: Callable[[], object], text: str) -> tuple[object, tuple[str,
                 model = factory()
             if _family(model) != "keras":
                 return model, ()
-        except Exception as fault:  # the user's own code may fail in any way
+        except (Exception, SystemExit) as fault:  # the user's own code may fail in any way
             refused = fault
     try:
-        model = factory()
-    except Exception as fault:  # as above
-        raise UsageError(f"calling the factory failed: {type(fault).__name__}: {fault}", where=text) from fault
+        with redirect_stdout(sys.stderr):
+            model = factory()
+    except (Exception, SystemExit) as fault:  # as above
+        raise UsageError(f"calling the factory failed: {_told(fault)}", where=text) from fault
     if refused is None or _family(model) == "keras":
         return model, ()
     reason = " ".join(str(refused).split())[:160] or type(refused).__name__
     return model, (f"the module was built with real weights, because the factory cannot run without them: {reason}",)
+
+
+def _told(fault: BaseException) -> str:
+    """What kind of exception it is, and what it says."""
+    if isinstance(fault, SystemExit):
+        return f"it ended the program (exit code {fault.code})"
+    return f"{type(fault).__name__}: {fault}"
 
 
 def _family(model: object) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from peakmem.dtypes import DType
 from peakmem.errors import FormatError
+from peakmem.frontends.names import shown
 from peakmem.ir.graph import Detail, Graph, Tensor, Unknown
 from peakmem.ir.validate import validate
 
@@ -21,8 +22,6 @@ LARGEST_TENSOR = 1 << 62
 # bytes; a larger one fits no address space
 LONGEST_NAME = 4096
 # characters
-MOST_NAMED = 5
-# names that a note lists before it only counts
 
 NO_OPERATORS = "the file holds weights and no operators, so activations and workspace are unknown"
 
@@ -53,24 +52,6 @@ def weights_graph(
     )
     validate(graph)
     return graph
-
-
-def located(fault: FormatError, path: Path) -> FormatError:
-    """`fault` with the file it was found in, unless it names one already."""
-    if not fault.where:
-        return FormatError(fault.what, where=str(path), expected=fault.expected, hint=fault.hint)
-    return fault
-
-
-def shown(name: str) -> str:
-    """A name from a file as a message shows it: quoted, escaped and of bounded length."""
-    return repr(name if len(name) <= 120 else name[:117] + "…")
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    more = len(names) - MOST_NAMED
-    return ", ".join(shown(name) for name in names[:MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def sized(name: str, shape: tuple[int, ...], dtype: DType) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 _LONGEST_NAME = 96
+_MIN = "Min("
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,11 @@ class Symbol:
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def is_computed(self) -> bool:
+        """Whether arithmetic here made it, so that its name is none of the model's."""
+        return self.name.startswith(("(", "?", _MIN))
 
     def __add__(self, other: Dim) -> Dim:
         return self if other == 0 else _derived(self, "+", other)
@@ -60,7 +66,11 @@ Shape: TypeAlias = tuple[Dim, ...]
 
 
 def _derived(left: Dim, sign: str, right: Dim) -> Symbol:
-    name = f"({left}{sign}{right})"
+    return _named(f"({left}{sign}{right})")
+
+
+def _named(name: str) -> Symbol:
+    """The symbol of a formula as `ir.expressions` reads it; one that is too long is only told from others."""
     if len(name) > _LONGEST_NAME:
         from hashlib import blake2b  # slow to import, and rarely needed
 
@@ -69,14 +79,8 @@ def _derived(left: Dim, sign: str, right: Dim) -> Symbol:
 
 
 def least(dim: Dim, most: int) -> Dim:
-    """The smaller of a dimension and a number; a symbol that `clamped` takes apart while the dimension is one."""
-    return min(dim, most) if isinstance(dim, int) else Symbol(f"({dim.name} at most {most})")
-
-
-def clamped(symbol: Symbol) -> tuple[str, int] | None:
-    """(name of the dimension, number) of a symbol that `least` made, None for any other."""
-    name, middle, most = symbol.name.strip("()").partition(" at most ")
-    return (name, int(most)) if middle and most.isdecimal() else None
+    """The smaller of a dimension and a number; a symbol while the dimension is one."""
+    return min(dim, most) if isinstance(dim, int) else _named(f"{_MIN}{dim}, {most})")
 
 
 def product(dims: Shape | list[Dim]) -> Dim:

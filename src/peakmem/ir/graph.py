@@ -17,8 +17,6 @@ Role = Literal["activation", "input", "constant", "state"]
 Attributes: TypeAlias = Mapping[str, Any]
 # int, float, str or a tuple of them; never a tensor (a front end turns those into constants)
 
-NO_ATTRIBUTES: Attributes = {}
-
 
 @dataclass(frozen=True, slots=True)
 class Tensor:

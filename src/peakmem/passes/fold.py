@@ -1,8 +1,9 @@
 """Compute at load what does not depend on the inputs: constant folding and branches known ahead.
 
 Every engine does this, so operators on constants alone, shape arithmetic included, are not part
-of what runs. A folded tensor that only rearranges a stored one keeps its storage, because the
-original is dropped; one that is made larger gets a storage of its own.
+of what runs; PyTorch does not, and computes such tensors in every call. A folded tensor that only
+rearranges a stored one keeps its storage, because the original is dropped; one that is made larger
+gets a storage of its own.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def _foldable(operator: Operator, tensors: dict[str, Tensor]) -> bool:
     outputs = [tensors[name] for name in operator.outputs if name]
     if outputs and all(tensor.values is not None for tensor in outputs):
         return True
-    if key(operator) in RANDOM:
+    if key(operator) in RANDOM or operator.domain == "aten":
         return False
     if any(tensor.nbytes is None for tensor in outputs):
         return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
-from peakmem.render.tables import Block, Lines, Table
+from peakmem.render.blocks import Block, Lines, Table
 from peakmem.report.claims import Claim, Claims, Explanation, Reading
 
 _MARK = {"right": "right", "wrong": "WRONG", "ambiguous": "ambiguous", "unchecked": "not checked"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from peakmem.render.tables import Block, Lines, Table
+from peakmem.render.blocks import Block, Lines, Table
 from peakmem.report.comparison import Comparison, Item, Pair
 
 
@@ -15,15 +15,17 @@ def blocks(report: Comparison, *, every: bool = False) -> list[Block]:
         title: sum(1 for pair in pairs if pair.verdict == "same")
         for title, pairs in (("stored", report.stored), ("activations", report.activations))
     }
-    verdict = "the same network for memory" if report.same else "they differ"
+    ran = bool(report.activations)
+    # none where one side holds weights only
+    alike = f"{same['activations']} of {count['activations']} alike" if ran else "not compared"
+    verdict = ("the same network for memory" if ran else "the same weights") if report.same else "they differ"
     shown: list[Block] = [
         Lines(
             verdict,
             (
                 f"A: {report.a.source} [{report.a.format}], {report.a.operators:,} operators [{report.a.kind}]",
                 f"B: {report.b.source} [{report.b.format}], {report.b.operators:,} operators [{report.b.kind}]",
-                f"activations: {same['activations']} of {count['activations']} alike, stored tensors: "
-                f"{same['stored']} of {count['stored']} [{report.assume}]",
+                f"activations: {alike}, stored tensors: {same['stored']} of {count['stored']} [{report.assume}]",
             ),
         ),
         Table(

@@ -8,31 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from peakmem.render.blocks import Block, Lines, Table
 from peakmem.report.model import Estimate, LayerRow
 from peakmem.units import Units, format_bytes, format_exact
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Rows under a title; `numeric` names the columns that are set to the right."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    numeric: frozenset[str] = frozenset()
-    total: tuple[str, ...] | None = None
-    # a last row that sums the ones above
-
-
-@dataclass(frozen=True, slots=True)
-class Lines:
-    """Sentences under a title."""
-
-    title: str
-    lines: tuple[str, ...]
-
-
-Block = Table | Lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,8 +386,3 @@ def unknowns(report: Estimate) -> Lines:
         many.append(workspace)
     count = f"{len(report.unknowns)} {'cause' if len(report.unknowns) == 1 else 'causes'}"
     return Lines(f"Unknown ({count}; sizes are lower bounds)", tuple(many))
-
-
-def records(table: Table) -> Sequence[tuple[str, ...]]:
-    """Header, rows and total as one list of rows."""
-    return (table.columns, *table.rows, *((table.total,) if table.total else ()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from peakmem.render.tables import Block, Lines
+from peakmem.render.blocks import Block, Lines
 
 
 def show(shown: Sequence[Block]) -> None:

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 
-from peakmem.render.tables import Block, Lines, records
+from peakmem.render.blocks import Block, Lines, records
 from peakmem.report.model import Estimate
 
 _CONTROL = {ord(char): " " for char in "\t\r\n\v\f\x1b"}

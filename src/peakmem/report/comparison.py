@@ -68,10 +68,12 @@ class Comparison:
     b: Side
     assume: str
     same: bool
-    # every quantity that must be equal is, and every activation has its like
+    # every quantity that must be equal is, and every activation has its like; where a side holds weights only,
+    # every stored tensor has its like in size and dtype
     quantities: tuple[Quantity, ...]
     stored: tuple[Pair, ...]
     activations: tuple[Pair, ...]
+    # empty where a side holds weights only
     differences: tuple[str, ...]
     # each in one sentence
     schema: str = SCHEMA

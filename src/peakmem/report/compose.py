@@ -23,6 +23,19 @@ def compose(
     side_bytes: int, stored: Parameters, notes: list[str], budget: int | None, defaulted: list[str],
     tensors: bool,
 ) -> report.Estimate:  # fmt: skip
+    """The report of one study.
+
+    Args:
+        given: the graph as read, before it was bound.
+        graph: the graph with every shape inferred.
+        assume: the execution assumption whose timeline is reported.
+        side_bytes: scales and zero points beside the weights, where `dtype` replaces theirs.
+        stored: the parameters as the file has them.
+        notes: sentences on what was assumed.
+        budget: allowed bytes; None for no budget.
+        defaulted: symbols that kept their default.
+        tensors: whether every tensor is listed.
+    """
     timeline, running = study.timeline(assume), study.graph(assume)
     unsized = len(set(timeline.liveness.unsized))
     constants = [tensor for tensor in graph.tensors.values() if tensor.role == "constant"]
@@ -39,8 +52,10 @@ def compose(
     shown = WEIGHT_CONVENTIONS if graph.weights_only else tuple(CONVENTIONS)
     measured = {name: CONVENTIONS[name].compute(study) for name in shown}
     path = Path(given.source) if given.source not in ("", "zoo") else None
-    assumptions = [f"execution: {assume} ({ASSUMPTIONS[assume].title})"]
-    assumptions.append("inputs are held to the end" if study.hold_inputs else "an input is free after its last reader")
+    assumptions = []
+    if not graph.weights_only:
+        held = "inputs are held to the end" if study.hold_inputs else "an input is free after its last reader"
+        assumptions += [f"execution: {assume} ({ASSUMPTIONS[assume].title})", held]
     whose = "built-in network" if given.format == "zoo" else "source"
     assumptions += [f"{name} = {given.defaults[name]}, the {whose}'s default" for name in defaulted]
     return report.Estimate(
@@ -137,8 +152,8 @@ def _parameter_report(stored: Parameters) -> report.ParameterReport:
         weights_only=stored.weights_only,
         trainable=stored.trainable,
         with_statistics=stored.with_statistics,
-        elements={role: stored.elements(role) for role in ROLES},  # type: ignore[arg-type]
-        nbytes={role: stored.nbytes(role) for role in ROLES},  # type: ignore[arg-type]
+        elements={role: stored.elements(role) for role in ROLES},
+        nbytes={role: stored.nbytes(role) for role in ROLES},
         total_bytes=stored.nbytes(),
     )
 

@@ -379,3 +379,25 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     shard(tmp_path / "model.safetensors", {"conv.weight": ("F32", [3, 3])})
     with pytest.raises(FormatError, match="of another network"):
         peakmem.estimate(tmp_path)
+
+
+def test_options_of_a_cache_that_is_not_there_are_told(tmp_path: Path) -> None:
+    path = written(tmp_path, {"model_type": "bert", "architectures": ["BertModel"]})
+    report = estimated(path, context="512", kv_dtype="fp8")
+    assert report.peak.state_bytes == 0
+    assert "context changes nothing" in said(report)
+    assert "kv_dtype changes nothing" in said(report)
+    assert "changes nothing" not in said(estimated(path))
+    with pytest.raises(UsageError, match="dtype"):
+        estimated(path, kv_dtype="nonsense")
+
+
+@pytest.mark.parametrize(
+    "change", [{"architectures": ["LLaMAForCausalLM"]}, {"text_config": None}, {"vision_config": None}]
+)
+def test_older_names_and_empty_parts_change_nothing(change: Fields, tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "other").mkdir()
+    plain = estimated(written(tmp_path / "plain", LLAMA_3_8B), tokens=8)
+    other = estimated(written(tmp_path / "other", {**LLAMA_3_8B, **change}), tokens=8)
+    assert other.parameters.trainable == plain.parameters.trainable == 8_030_261_248

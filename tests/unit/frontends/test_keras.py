@@ -395,3 +395,17 @@ def test_shared_layers_of_other_sizes(write):
     )  # fmt: skip
     with pytest.raises(ShapeError, match="shared layer"):
         read_keras(write(config))
+
+
+@pytest.mark.parametrize(
+    ("text", "what"), [(b"", "the file is empty"), (b"\x00\x01 something else", "not a Keras model")]
+)
+def test_files_that_are_something_else(write, text, what):
+    with pytest.raises(FormatError, match=rf"{what} \(expected a \.keras archive, an HDF5 file or the JSON"):
+        read_keras(write(text, "a.keras"))
+
+
+def test_roles_of_weights_that_have_numbers_for_names(write):
+    report = peakmem.estimate(write(hdf5(TINY_WEIGHTS), "a.weights.h5"))
+    model = peakmem.estimate(write(keras_file(TINY), "a.keras"))
+    assert report.parameters.elements == model.parameters.elements

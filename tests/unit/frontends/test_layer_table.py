@@ -255,6 +255,21 @@ def test_several_tables_the_one_with_layers_is_taken(written):
     assert len(graph.operators) == 1
 
 
+@pytest.mark.parametrize(
+    ("column", "cell", "understood"),
+    [
+        ("stride", "abc", False), ("stride", "-2", False), ("stride", "2.5", False), ("stride", "2", True),
+        ("stride", "2x2", True), ("padding", "zz", False), ("padding", "-1", False), ("padding", "same", True),
+        ("padding", "1", True), ("dilation", "q", False), ("group", "?", False), ("group", "1", True),
+        ("stride", "-", True),
+    ],
+)  # fmt: skip
+def test_a_cell_that_says_nothing_is_named(written, column, cell, understood):
+    graph = written(f"type,kernel,input,{column}\nconv,3x3x3x8,8x8x3,{cell}\n", "t.csv")
+    said = f"row 1: the {column} {cell!r} is not understood and was passed over"
+    assert (said not in graph.notes) is understood
+
+
 # -- what is refused ---------------------------------------------------------------------
 
 
@@ -296,7 +311,10 @@ def test_what_cannot_be_read_is_said(written, text, name, message):
     [
         ("a: &a [conv 3x3x3x8]\nlayers: [*a, *a]\n", "aliases are not read"),
         ("layers: 3\n", "no list of layers"),
-        ("- [1, 2]\n- !!python/object:os.system {}\n", "neither a sentence nor a mapping"),
+        ("- [1, 2]\n", "neither a sentence nor a mapping"),
+        ("- !!python/object:os.system {}\n", "'tag:yaml.org,2002:python/object:os.system' is not read"),
+        ("layers: !!python/object/apply:os.system ['true']\n", "the tag 'tag:yaml.org,2002:python/object/apply:os.sys"),
+        ("layers: [{type: !local conv}]\n", "the tag '!local' is not read"),
         ("layers: [" + "{rows: [" * 30 + "]}" * 30 + "]\n", "too deep"),
         ("[" * 5000, "too deep"),
         ("a: b: c\n", "not YAML"),

@@ -352,3 +352,11 @@ def test_blobs_of_the_shared_models(path: Path) -> None:
     assert ours == answer["shapes"]
     if path.stem in PUBLISHED:
         assert parameters(graph).trainable == PUBLISHED[path.stem]
+
+
+@pytest.mark.parametrize("params", ["0=1 4=1", "0=1 7=1 8=1 18=1"])
+def test_a_pooling_of_the_whole_blob_has_no_window_of_its_own(params: str, tmp_path: Path) -> None:
+    """The file has a kernel of 0 there, which is no kernel."""
+    text = f"7767517\n2 2\nInput image 0 1 image 0=8 1=8 2=3\nPooling pool 1 1 image out {params}\n"
+    pool = peakmem.estimate(write(tmp_path, text)).layers[-1]
+    assert (pool.kernel, pool.stride, pool.output.removesuffix("x1x1")) == ("", "", "3")

@@ -124,7 +124,7 @@ def test_unknown_element_types(tmp_path, code):
         load(tmp_path, model([relu()], inputs=[value("x", (1,), code)]))
     with pytest.raises(FormatError, match=f"constant 'w' has the unknown element type {code}"):
         load(tmp_path, model([relu()], weights=[TensorProto(name="w", dims=[1], data_type=code)]))
-    with pytest.raises(FormatError, match=f"attribute 'to' of node 'Cast_0' has the unknown element type {code}"):
+    with pytest.raises(FormatError, match=f"attribute 'to' of operator 'Cast_0' has the unknown element type {code}"):
         load(tmp_path, model([helper.make_node("Cast", ["x"], ["y"], to=code)]))
 
 
@@ -210,7 +210,7 @@ def test_an_output_that_nothing_makes(tmp_path):
 
 
 def test_a_node_without_an_operator_type(tmp_path):
-    with pytest.raises(FormatError, match="node 'odd' has no operator type"):
+    with pytest.raises(FormatError, match="operator 'odd' has no operator type"):
         load(tmp_path, model([helper.make_node("", ["x"], ["y"], name="odd")]))
 
 
@@ -231,9 +231,9 @@ def test_absent_optional_inputs_and_outputs(tmp_path):
 
 def test_sizes_that_are_not_whole_numbers_are_refused(tmp_path):
     node = helper.make_node("MaxPool", ["x"], ["y"], name="pool", kernel_shape=[1.5])
-    with pytest.raises(FormatError, match="attribute 'kernel_shape' of node 'pool' is not a list of whole numbers"):
+    with pytest.raises(FormatError, match="attribute 'kernel_shape' of operator 'pool' is not a list of whole numbers"):
         load(tmp_path, model([node]))
-    with pytest.raises(FormatError, match="attribute 'axis' of node 'Softmax_0' is not a whole number"):
+    with pytest.raises(FormatError, match="attribute 'axis' of operator 'Softmax_0' is not a whole number"):
         load(tmp_path, model([helper.make_node("Softmax", ["x"], ["y"], axis="last")]))
 
 

@@ -188,3 +188,9 @@ def test_against_pnnx(tmp_path: Path) -> None:
     ncnn_graph = bound(read_ncnn(tmp_path / "net.ncnn.param"), shapes={"in0": (3, 8, 8)})
     assert ncnn_graph.tensors["out0"].shape == (16, 4)
     assert [detail.name for detail in ncnn_graph.details] == [".bin file"]
+
+
+def test_an_ncnn_file_is_no_pnnx_file(tmp_path: Path) -> None:
+    ncnn = rows("Input in0 0 1 a 0=8 1=8 2=3", "ReLU act 1 1 a b")
+    with pytest.raises(FormatError, match="this is an ncnn param file"):
+        peakmem.estimate(write(tmp_path, ncnn), form="pnnx")

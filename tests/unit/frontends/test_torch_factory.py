@@ -75,3 +75,34 @@ def test_a_factory_allocates_nothing(module):
 def test_factories_that_give_no_model(module, name, word):
     with pytest.raises(UsageError, match=word):
         peakmem.estimate(f"{module}:{name}", inputs=["4x8"])
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "word"),
+    [
+        ("ends_on_import", "import sys\nsys.exit(3)", "importing ends_on_import failed: it ended the program"),
+        ("ends_when_called", "def build():\n    raise SystemExit('bye')", "calling the factory failed: it ended"),
+        ("does_not_parse", "def build(:", "SyntaxError"),
+        ("needs_another", "import there_is_no_such_module", "there is no module 'there_is_no_such_module'"),
+    ],
+)
+def test_code_that_ends_or_breaks_is_one_sentence(tmp_path, monkeypatch, name, code, word):
+    (tmp_path / f"{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UsageError, match=word):
+        peakmem.estimate(f"{name}:build", inputs=["2x4"])
+    sys.modules.pop(name, None)
+
+
+def test_what_a_module_prints_stays_off_standard_output(tmp_path, monkeypatch, capsys):
+    code = (
+        "from torch import nn\nprint('on import')\n"
+        "def build():\n    print('when called')\n    net = nn.Linear(4, 4)\n    net.weight.detach().numpy()\n"
+        "    return net\n"
+    )
+    (tmp_path / "talks_a_lot.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    report = peakmem.estimate("talks_a_lot:build", inputs=["2x4"])
+    sys.modules.pop("talks_a_lot", None)
+    assert report.parameters.trainable == 20
+    assert capsys.readouterr().out == ""

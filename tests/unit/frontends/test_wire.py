@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 from peakmem.errors import FormatError
 from peakmem.frontends.onnx import wire
 from peakmem.frontends.onnx.wire import BYTES, FIXED32, FIXED64, VARINT, WireError, WireFile
+from peakmem.frontends.section import Section
 
 
 def varint(value: int) -> bytes:
@@ -189,14 +190,14 @@ def test_large_contents_are_stepped_over_and_not_read(tmp_path, monkeypatch):
             file.seek(big, os.SEEK_CUR)
         file.write(field(2, VARINT, 7))
     loaded = 0
-    load = WireFile._load
+    load = Section.pread
 
     def counted(self, start, count):
         nonlocal loaded
         loaded += count
         return load(self, start, count)
 
-    monkeypatch.setattr(WireFile, "_load", counted)
+    monkeypatch.setattr(Section, "pread", counted)
     with WireFile(path) as file:
         found = list(file.fields(0, file.size))
         names = [file.read(value, end) for number, _, value, end in found if number == 1]
@@ -210,14 +211,14 @@ def test_reading_on_reads_in_few_pieces(tmp_path, monkeypatch):
     path = tmp_path / "message"
     path.write_bytes(field(1, BYTES, b"x" * 30) * 50_000)
     calls = 0
-    load = WireFile._load
+    load = Section.pread
 
     def counted(self, start, count):
         nonlocal calls
         calls += 1
         return load(self, start, count)
 
-    monkeypatch.setattr(WireFile, "_load", counted)
+    monkeypatch.setattr(Section, "pread", counted)
     assert len(decoded_from_file(path)) == 50_000
     assert calls < 24
 

@@ -1,7 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peakmem.ir.dims import Symbol, element_count, format_shape, product
+from peakmem.ir.dims import Symbol, element_count, format_shape, least, product
+from peakmem.ir.shapes.binding import bound_value
 
 N = Symbol("n")
 
@@ -40,3 +41,14 @@ def test_products_and_counts():
     assert element_count((2, 0, 5)) == 0
     assert format_shape((1, N, 3)) == "1xnx3"
     assert (format_shape(()), format_shape(None)) == ("scalar", "?")
+
+
+def test_the_smaller_of_two_is_a_formula_until_it_is_known():
+    assert (least(3, 8), least(9, 8)) == (3, 8)
+    symbol = least(N, 8)
+    assert symbol == least(N, 8) != least(N, 9)
+    assert symbol.is_computed
+    assert not N.is_computed
+    assert [bound_value(symbol, {"n": size}) for size in (5, 8, 50)] == [5, 8, 8]
+    assert bound_value(least(2 * N + 1, 8), {"n": 2}) == 5
+    assert bound_value(symbol, {"m": 5}) == symbol

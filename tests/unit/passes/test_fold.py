@@ -96,3 +96,17 @@ def test_constants_inside_a_body_are_folded():
     folded = fold_constants(infer(graph))
     assert [op.op_type for op in folded.operators[0].subgraphs[0].operators] == ["Add"]
     assert folded.tensors["y"].shape == (4,)
+
+
+def test_pytorch_computes_in_every_call_what_depends_on_its_weights_alone():
+    """The same sum of two stored tensors, by ONNX's operator and by ATen's."""
+    for domain, left in (("", 1), ("aten", 2)):
+        tensors = {name: Tensor(name, (4,), FLOAT32, "constant") for name in ("a", "b")}
+        tensors |= {"x": Tensor("x", (4,), FLOAT32, "input"), "w": Tensor("w", (4,), FLOAT32)}
+        tensors["y"] = Tensor("y", (4,), FLOAT32)
+        op_type = "add" if domain else "Add"
+        calls = (
+            Operator("sum", op_type, ("a", "b"), ("w",), domain=domain),
+            Operator("out", op_type, ("x", "w"), ("y",), domain=domain),
+        )
+        assert len(fold_constants(Graph("g", tensors, calls, ("x",), ("y",))).operators) == left

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from peakmem.errors import FormatError
-from peakmem.frontends.checkpoint.pickles import Global, Persistent, Stream, Table, Unpickler
+from peakmem.frontends.checkpoint.pickles import Global, Persistent, Table, Unpickler
+from peakmem.frontends.checkpoint.stream import Stream
 from peakmem.frontends.checkpoint.tensors import Storage, View, storage_of
-from peakmem.frontends.weights import LARGEST_TENSOR, MOST_DIMENSIONS, MOST_TENSORS, shown
+from peakmem.frontends.names import shown
+from peakmem.frontends.weights import LARGEST_TENSOR, MOST_DIMENSIONS, MOST_TENSORS
 
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001

@@ -17,16 +17,19 @@ from typing import IO, Any
 from peakmem.errors import FormatError
 from peakmem.frontends.archive import Archive
 from peakmem.frontends.checkpoint.legacy import is_tar, read_sequence, read_tar
-from peakmem.frontends.checkpoint.pickles import Blob, Global, Stream, Unpickler
+from peakmem.frontends.checkpoint.pickles import Blob, Global, Unpickler
 from peakmem.frontends.checkpoint.storages import placed
+from peakmem.frontends.checkpoint.stream import Stream
 from peakmem.frontends.checkpoint.tensors import Finder, Storage, View, is_harmless, storage_of
-from peakmem.frontends.safetensors.shards import Index
-from peakmem.frontends.weights import NO_OPERATORS, beside, listed, located, shown, weights_graph
+from peakmem.frontends.door import door
+from peakmem.frontends.head import ZIP
+from peakmem.frontends.names import listed, shown
+from peakmem.frontends.shards import Index
+from peakmem.frontends.weights import NO_OPERATORS, beside, weights_graph
 from peakmem.ir.graph import Detail, Graph, Tensor
 
 LARGEST_PICKLE = 256 << 20
 # bytes of a pickle in an archive, unpacked
-ZIP = b"PK\x03\x04"
 MOST_PARTS = 12
 _FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 
@@ -94,16 +97,10 @@ def _graph(path: Path, tensors: list[Tensor], found: Contents, notes: list[str],
 
 
 def _contents(path: Path) -> Contents:
-    try:
+    with door(path):
         with path.open("rb") as file:
             start = file.read(512)
         return _archive(path) if start.startswith(ZIP) else _older(path, is_tar(start))
-    except FormatError as fault:
-        raise located(fault, path) from fault
-    except (RecursionError, MemoryError, OverflowError) as fault:
-        raise FormatError(f"the file is damaged or hostile ({type(fault).__name__})", where=str(path)) from fault
-    except OSError as fault:
-        raise FormatError(f"cannot be read ({fault.strerror})", where=str(path)) from fault
 
 
 # -- zip archives ------------------------------------------------------------------------

@@ -15,7 +15,8 @@ from peakmem import dtypes
 from peakmem.dtypes import DType
 from peakmem.errors import FormatError
 from peakmem.frontends.checkpoint.pickles import Blob, Global, Persistent, Record, Table
-from peakmem.frontends.weights import LARGEST_TENSOR, MOST_DIMENSIONS, MOST_TENSORS, shown
+from peakmem.frontends.names import shown
+from peakmem.frontends.weights import LARGEST_TENSOR, MOST_DIMENSIONS, MOST_TENSORS
 
 LONGEST_PATH = 1024
 MOST_PATHS = 32 << 20

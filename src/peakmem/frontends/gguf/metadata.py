@@ -13,7 +13,8 @@ from typing import IO, Any
 
 from peakmem.errors import FormatError
 from peakmem.frontends.gguf.types import ARRAY, SCALARS, STRING
-from peakmem.frontends.weights import LONGEST_NAME, MOST_TENSORS, shown
+from peakmem.frontends.names import shown
+from peakmem.frontends.weights import LONGEST_NAME, MOST_TENSORS
 
 NEWEST = 3
 CHUNK = 1 << 18

@@ -14,10 +14,12 @@ from typing import Any
 
 from peakmem.dtypes import DType
 from peakmem.errors import FormatError
+from peakmem.frontends.door import door
 from peakmem.frontends.gguf.kv_cache import kv_cache
 from peakmem.frontends.gguf.metadata import Beginning, Entry, Skipped, read_beginning
 from peakmem.frontends.gguf.types import FILE_TYPES, OTHER_LAYOUTS, REMOVED, TENSOR_TYPES
-from peakmem.frontends.weights import NO_OPERATORS, listed, located, shown, sized, weights_graph
+from peakmem.frontends.names import listed, shown
+from peakmem.frontends.weights import NO_OPERATORS, sized, weights_graph
 from peakmem.ir.graph import Detail, Graph, Tensor
 
 ALIGNMENT = 32
@@ -44,13 +46,9 @@ def read_gguf(path: Path) -> Graph:
     Raises:
         FormatError: a damaged file, an unknown or removed type, data beyond the end, a missing part.
     """
-    try:
+    with door(path):
         first = _file(path)
         files = [_file(part) if part != path else first for part in _parts(path, first.beginning.metadata)]
-    except OSError as fault:
-        raise FormatError(f"cannot be read ({fault.strerror})", where=str(path)) from fault
-    except (MemoryError, OverflowError, RecursionError) as fault:
-        raise FormatError(f"the file is damaged or hostile ({type(fault).__name__})", where=str(path)) from fault
     tensors: dict[str, Tensor] = {}
     for file in files:
         for tensor in file.tensors:
@@ -73,10 +71,8 @@ def read_gguf(path: Path) -> Graph:
 
 
 def _file(path: Path) -> _File:
-    try:
+    with door(path):
         return _placed(read_beginning(path))
-    except FormatError as fault:
-        raise located(fault, path) from fault
 
 
 # -- where the tensors lie ---------------------------------------------------------------

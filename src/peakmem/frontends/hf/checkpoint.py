@@ -12,6 +12,7 @@ from pathlib import Path
 
 from peakmem.dtypes import DType
 from peakmem.errors import FormatError
+from peakmem.ir.dims import format_shape
 from peakmem.ir.graph import Graph, Tensor
 
 _OLD_NAMES = (("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta"))
@@ -94,7 +95,7 @@ def _same_width(found: Tensor, tensor: Tensor) -> bool:
 
 
 def _shape(tensor: Tensor) -> str:
-    return f"{'x'.join(str(dim) for dim in tensor.shape or ()) or 'scalar'} {tensor.dtype}"
+    return f"{format_shape(tensor.shape)} {tensor.dtype}"
 
 
 def _spellings(name: str, prefix: tuple[str, str]) -> Iterator[str]:

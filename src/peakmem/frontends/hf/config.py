@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from peakmem.errors import FormatError
+from peakmem.frontends.names import shown_value
 
 MOST_LAYERS = 256
 MOST_EXPERTS = 1024
@@ -57,9 +58,9 @@ class Config:
         if value is None:
             return int(self._missing(name, default))
         if not isinstance(value, int) or isinstance(value, bool):
-            raise self.fault(f"{name!r} is {_shown(value)}", expected="a whole number")
+            raise self.fault(f"{name!r} is {shown_value(value)}", expected="a whole number")
         if not least <= value <= most:
-            raise self.fault(f"{name!r} is {_shown(value)}", expected=f"{least} to {most}")
+            raise self.fault(f"{name!r} is {shown_value(value)}", expected=f"{least} to {most}")
         return value
 
     def optional(self, *names: str, least: int = 1, most: int = LARGEST) -> int | None:
@@ -76,7 +77,7 @@ class Config:
         if value is None:
             return bool(self._missing(name, default))
         if not isinstance(value, bool):
-            raise self.fault(f"{name!r} is {_shown(value)}", expected="true or false")
+            raise self.fault(f"{name!r} is {shown_value(value)}", expected="true or false")
         return value
 
     def number(self, *names: str, default: float | None = None) -> float:
@@ -85,7 +86,7 @@ class Config:
         if value is None:
             return float(self._missing(name, default))
         if isinstance(value, bool) or not isinstance(value, int | float) or not -1e30 < value < 1e30:
-            raise self.fault(f"{name!r} is {_shown(value)}", expected="a number")
+            raise self.fault(f"{name!r} is {shown_value(value)}", expected="a number")
         return float(value)
 
     def text(self, *names: str, default: str | None = None) -> str:
@@ -94,7 +95,7 @@ class Config:
         if value is None:
             return str(self._missing(name, default))
         if not isinstance(value, str) or len(value) > 256:
-            raise self.fault(f"{name!r} is {_shown(value)}", expected="a text")
+            raise self.fault(f"{name!r} is {shown_value(value)}", expected="a text")
         return value
 
     def texts(self, name: str, *, most: int = 1 << 16) -> tuple[str, ...] | None:
@@ -103,7 +104,7 @@ class Config:
         if value is None:
             return None
         if not isinstance(value, list) or len(value) > most or not all(isinstance(item, str) for item in value):
-            raise self.fault(f"{name!r} is {_shown(value)}", expected="a list of texts")
+            raise self.fault(f"{name!r} is {shown_value(value)}", expected="a list of texts")
         return tuple(value)
 
     def numbers(self, name: str) -> tuple[int, ...] | None:
@@ -113,7 +114,7 @@ class Config:
             return None
         usable = isinstance(value, list) and len(value) <= MOST_LAYERS
         if not usable or not all(isinstance(item, int) and abs(item) <= LONGEST for item in value):
-            raise self.fault(f"{name!r} is {_shown(value)}", expected="a list of whole numbers")
+            raise self.fault(f"{name!r} is {shown_value(value)}", expected="a list of whole numbers")
         return tuple(int(item) for item in value)
 
     def part(self, name: str) -> Config | None:
@@ -122,7 +123,7 @@ class Config:
         if value is None:
             return None
         if not isinstance(value, dict):
-            raise self.fault(f"{name!r} is {_shown(value)}", expected="an object")
+            raise self.fault(f"{name!r} is {shown_value(value)}", expected="an object")
         return Config(value, self.where, name)
 
     def labels(self) -> int:
@@ -130,7 +131,7 @@ class Config:
         listed = self.fields.get("id2label")
         if listed is not None:
             if not isinstance(listed, dict) or not listed:
-                raise self.fault(f"'id2label' is {_shown(listed)}", expected="an object with a name per class")
+                raise self.fault(f"'id2label' is {shown_value(listed)}", expected="an object with a name per class")
             return len(listed)
         return self.size("num_labels", "_num_labels", default=2)
 
@@ -156,9 +157,4 @@ class Config:
         """Refuse a field that has another value than the one that is understood."""
         found = self.fields.get(name, default)
         if found != value and not (found is None and default == value):
-            raise self.fault(f"{name!r} is {_shown(found)}, which is not understood", expected=_shown(value))
-
-
-def _shown(value: object) -> str:
-    text = repr(value) if not isinstance(value, int) or abs(value) < 10**30 else "a number of more than 30 digits"
-    return text if len(text) <= 60 else text[:57] + "..."
+            raise self.fault(f"{name!r} is {shown_value(found)}, which is not understood", expected=shown_value(value))

@@ -8,7 +8,7 @@ from peakmem.frontends.hf import bert, deepseek, gpt, llama, moe, t5, vit
 from peakmem.frontends.hf.design import Family, decoder_family
 
 _DECODERS: Mapping[str, Family] = {
-    "llama": decoder_family("Llama", llama.llama),
+    "llama": decoder_family("Llama", llama.llama, LLaMAForCausalLM="lm"),
     "mistral": decoder_family("Mistral", llama.mistral),
     "ministral": decoder_family("Ministral", llama.ministral),
     "qwen2": decoder_family("Qwen2", llama.qwen2),

@@ -7,6 +7,7 @@ token rows, whichever experts were chosen. A loop over experts holds between a s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from peakmem.dtypes import FLOAT32
 from peakmem.frontends.hf.config import MOST_EXPERTS, MOST_EXPERTS_IN_ALL, Config
@@ -98,7 +99,7 @@ def phimoe(c: Config) -> Design:
     )  # fmt: skip
 
 
-def _mixtral(c: Config, *, vocab: int, inside: int, experts: int, **more: object) -> Design:
+def _mixtral(c: Config, *, vocab: int, inside: int, experts: int, **more: Any) -> Design:
     layers, window = c.layers("num_hidden_layers", default=32), window_of(c, None)
     e = Experts(
         "block_sparse_moe", count_experts(c, layers, "num_local_experts", default=experts),
@@ -107,7 +108,7 @@ def _mixtral(c: Config, *, vocab: int, inside: int, experts: int, **more: object
     )  # fmt: skip
     return llama_like(
         c, shared=8, longest=131072, mlp=mixture(_sound(c, e)), windows=(window,) * layers if window else (), note=NOTE,
-        sizes={"vocab": vocab}, **more,  # type: ignore[arg-type]
+        sizes={"vocab": vocab}, **more,
     )  # fmt: skip
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from peakmem.dtypes import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, DType
-from peakmem.errors import FormatError, PeakmemError
+from peakmem.errors import FormatError
 from peakmem.frontends.bounded_json import parse_json
+from peakmem.frontends.door import door
 from peakmem.frontends.hf.checkpoint import held_against, stored_tensors, working_dtype
 from peakmem.frontends.hf.config import Config
 from peakmem.frontends.hf.decoder import Task
@@ -58,18 +59,8 @@ def read_hf_config(
     options = checked(attention, logits, context)
     folder = path if path.is_dir() else None
     file = path / "config.json" if folder is not None else path
-    where = str(path)
-    try:
-        config = Config(_fields(file), where)
-        return _read(config, path, folder, options, kv_dtype)
-    except PeakmemError as fault:
-        if fault.where:
-            raise
-        fault.where = where
-        fault.args = (str(fault),)
-        raise
-    except (RecursionError, MemoryError, OverflowError) as fault:
-        raise FormatError(f"the file is damaged or hostile ({type(fault).__name__})", where=where) from fault
+    with door(path):
+        return _read(Config(_fields(file), str(path)), path, folder, options, kv_dtype)
 
 
 def _fields(file: Path) -> Mapping[str, Any]:
@@ -92,8 +83,9 @@ def _read(config: Config, path: Path, folder: Path | None, options: Options, kv_
     stored = stored_tensors(folder) if folder is not None else {}
     dtype, dtype_note = _dtype(config, stored)
     scheme = read_scheme(config, dtype)
+    cached = kept(kv_dtype, dtype)
     if design.generates and head not in _CLASSIFIERS and head != "encoder":
-        options = replace(options, kv_dtype=kept(kv_dtype, dtype))
+        options = replace(options, kv_dtype=cached)
     network = Network(architecture, dtype, scheme=scheme, eager=options.eager, library=options.library)
     labels = config.labels() if head in _CLASSIFIERS else 0
     outputs, cache = design.build(network, Task(options, head, labels))
@@ -106,6 +98,9 @@ def _read(config: Config, path: Path, folder: Path | None, options: Options, kv_
             f"otherwise; the network was made for up to {design.longest:,}"
         )
     notes += _said(options, head, config, network, scheme)
+    if not cache.entries:
+        unused = (("context", isinstance(options.context, int)), ("kv_dtype", bool(kv_dtype)))
+        notes += [f"{name} changes nothing: this network keeps no keys and values" for name, given in unused if given]
     graph = replace(
         graph, name=architecture, source=str(path), format="hf_config", notes=tuple(note for note in notes if note),
         defaults=defaults, chosen=_states(graph) if kv_dtype else frozenset(),
@@ -122,7 +117,7 @@ def _states(graph: Graph) -> frozenset[str]:
 
 
 def _family(config: Config) -> tuple[Family, str]:
-    if "text_config" in config.fields or "vision_config" in config.fields:
+    if config.has("text_config") or config.has("vision_config"):
         raise config.fault(
             "this configuration is of several networks (text and images or sound)",
             expected="one network", hint="its text_config in a config.json of its own",

@@ -13,6 +13,7 @@ from typing import Any
 from peakmem.dtypes import DTYPES, DType
 from peakmem.errors import FormatError, GraphError
 from peakmem.frontends.bounded_json import parse_json
+from peakmem.frontends.names import shown_value
 
 LARGEST_CONFIG = 32 << 20
 MOST_LAYERS = 10_000
@@ -88,7 +89,11 @@ class LayerSpec:
 
 
 def references(value: Any, depth: int = 0) -> Iterator[TensorRef]:
-    """The TensorRef leaves of nested arguments; dictionaries in the order of their keys, as Keras flattens them."""
+    """The TensorRef leaves of nested arguments; dictionaries in the order of their keys, as Keras flattens them.
+
+    Raises:
+        FormatError: arguments are nested too deeply.
+    """
     if isinstance(value, TensorRef):
         yield value
     elif depth > DEEPEST:
@@ -191,7 +196,11 @@ def _argument(value: Any, depth: int) -> Any:
 
 
 def tensor_ref(config: Mapping[str, Any]) -> TensorRef:
-    """The tensor of a __keras_tensor__ entry."""
+    """The tensor of a __keras_tensor__ entry.
+
+    Raises:
+        FormatError: it does not say which call made the tensor.
+    """
     history = config.get("keras_history")
     if not isinstance(history, list) or len(history) != 3 or not isinstance(history[0], str):
         raise FormatError("a tensor of the configuration has no history")
@@ -253,7 +262,7 @@ class Settings:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= LARGEST_NUMBER:
-            raise self.error(f"{key} is {_shown(value)}", expected=f"a whole number of {least} or more")
+            raise self.error(f"{key} is {shown_value(value)}", expected=f"a whole number of {least} or more")
         return value
 
     def axis(self, key: str, default: int) -> int:
@@ -262,7 +271,7 @@ class Settings:
         if isinstance(value, list) and len(value) == 1:
             value = value[0]
         if isinstance(value, bool) or not isinstance(value, int) or abs(value) > 64:
-            raise self.error(f"{key} is {_shown(value)}", expected="an axis")
+            raise self.error(f"{key} is {shown_value(value)}", expected="an axis")
         return value
 
     def flag(self, key: str, default: bool) -> bool:
@@ -271,7 +280,7 @@ class Settings:
         if value is None:
             return default
         if not isinstance(value, bool | int):
-            raise self.error(f"{key} is {_shown(value)}", expected="true or false")
+            raise self.error(f"{key} is {shown_value(value)}", expected="true or false")
         return bool(value)
 
     def word(self, key: str, default: str) -> str:
@@ -280,7 +289,7 @@ class Settings:
         if value is None:
             return default
         if not isinstance(value, str) or len(value) > 500:
-            raise self.error(f"{key} is {_shown(value)}", expected="a text")
+            raise self.error(f"{key} is {shown_value(value)}", expected="a text")
         return value
 
     def window(self, key: str, rank: int, default: int | None = None, *, least: int = 1) -> tuple[int, ...]:
@@ -294,7 +303,7 @@ class Settings:
         if len(items) != rank or not all(
             isinstance(item, int) and not isinstance(item, bool) and least <= item <= LARGEST_NUMBER for item in items
         ):
-            raise self.error(f"{key} is {_shown(value)}", expected=f"{rank} whole numbers of {least} or more")
+            raise self.error(f"{key} is {shown_value(value)}", expected=f"{rank} whole numbers of {least} or more")
         return tuple(items)
 
     def ints(self, key: str, default: Sequence[int] | None = None) -> tuple[int, ...]:
@@ -306,7 +315,7 @@ class Settings:
         if len(items) > LONGEST_LIST or not all(
             isinstance(item, int) and not isinstance(item, bool) and abs(item) <= LARGEST_NUMBER for item in items
         ):
-            raise self.error(f"{key} is {_shown(value)}", expected="a list of whole numbers")
+            raise self.error(f"{key} is {shown_value(value)}", expected="a list of whole numbers")
         return tuple(items)
 
     def pairs(self, key: str, rank: int) -> tuple[tuple[int, int], ...]:
@@ -321,10 +330,10 @@ class Settings:
             if len(pair) != 2 or not all(
                 isinstance(side, int) and not isinstance(side, bool) and 0 <= side <= LARGEST_NUMBER for side in pair
             ):
-                raise self.error(f"{key} is {_shown(value)}", expected=f"{rank} pairs of whole numbers")
+                raise self.error(f"{key} is {shown_value(value)}", expected=f"{rank} pairs of whole numbers")
             found.append((pair[0], pair[1]))
         if len(found) != rank:
-            raise self.error(f"{key} is {_shown(value)}", expected=f"{rank} pairs of whole numbers")
+            raise self.error(f"{key} is {shown_value(value)}", expected=f"{rank} pairs of whole numbers")
         return tuple(found)
 
     def named(self, key: str, default: str = "") -> str:
@@ -334,11 +343,6 @@ class Settings:
             inner = value.get("config")
             value = inner if isinstance(inner, str) else value.get("class_name", "")
         return value[:200] if isinstance(value, str) else ""
-
-
-def _shown(value: Any) -> str:
-    text = repr(value) if isinstance(value, int | float | str | bool | type(None)) else type(value).__name__
-    return text if len(text) <= 60 else text[:57] + "…"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ module, and loading it as Keras does would run that. Weights are sized, never re
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Any
 
 from peakmem.errors import FormatError, GraphError, PeakmemError, UsageError
 from peakmem.frontends.archive import Archive
+from peakmem.frontends.door import door
+from peakmem.frontends.head import ZIP
 from peakmem.frontends.keras.config import FLOAT32, LARGEST_CONFIG, LayerSpec, Policy, layer_spec, parse, policy
 from peakmem.frontends.keras.graph import Draft, known_dtype
 from peakmem.frontends.keras.hdf5 import SIGNATURE, Object, Unwritten
@@ -37,27 +38,26 @@ def read_keras(path: Path) -> Graph:
         FormatError: not a Keras model, or a damaged or hostile one.
         GraphError: layers that contradict each other, or a model whose calls are code.
     """
-    try:
-        return _read(path)
-    except PeakmemError as fault:
-        if not fault.where.startswith(str(path)):
-            fault.where = f"{path}: {fault.where}" if fault.where else str(path)
-            fault.args = (str(fault),)
-        raise
-    except (
-        RecursionError, MemoryError, OverflowError, struct.error, KeyError, IndexError, AttributeError, TypeError,
-        ValueError, OSError,
-    ) as fault:  # fmt: skip
-        raise FormatError(f"the file is damaged or hostile ({type(fault).__name__})", where=str(path)) from fault
+    with door(path, KeyError, IndexError, AttributeError, TypeError, ValueError):
+        try:
+            return _read(path)
+        except PeakmemError as fault:
+            if fault.where and not fault.where.startswith(str(path)):
+                fault.where = f"{path}: {fault.where}"
+                fault.args = (str(fault),)
+            raise
 
 
 def _read(path: Path) -> Graph:
     with path.open("rb") as file:
         head = file.read(8)
-    if head[:4] == b"PK\x03\x04":
+    if head[:4] == ZIP:
         return _archive(path)
     if head == SIGNATURE:
         return _hdf5(path)
+    if not head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+        what = "this is not a Keras model" if head else "the file is empty"
+        raise FormatError(what, expected="a .keras archive, an HDF5 file or the JSON of model.to_json()")
     if path.stat().st_size > LARGEST_CONFIG:
         raise FormatError("the file is too large for a configuration")
     return _finished(_model(parse(path.read_bytes(), str(path))), path.stem, str(path), None, [])
@@ -96,7 +96,7 @@ def _hdf5(path: Path) -> Graph:
         raise FormatError("this HDF5 file holds neither a Keras model nor weights", expected="what model.save() writes")
     unknown = Unknown(
         path.name, "weights", "the file holds weights and no layers: activations cannot be known",
-        "give the .keras file or the JSON of model.to_json()",
+        "the .keras file or the JSON of model.to_json()",
     )  # fmt: skip
     graph = Graph(
         path.stem, tensors, (), (), (), source=str(path), unknowns=(unknown,), format="keras", details=tuple(side),

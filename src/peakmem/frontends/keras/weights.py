@@ -7,19 +7,19 @@ what the file has besides is counted and noted.
 
 from __future__ import annotations
 
-import os
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 
 from peakmem.dtypes import DType
 from peakmem.errors import FormatError
 from peakmem.frontends.archive import Archive
+from peakmem.frontends.head import ZIP
 from peakmem.frontends.keras.graph import Draft
 from peakmem.frontends.keras.hdf5 import Object, Unwritten, read_objects
+from peakmem.frontends.section import Section
 from peakmem.ir.dims import format_shape
 from peakmem.ir.graph import Detail, Tensor
 
@@ -32,27 +32,6 @@ MOST_TWINS = 64
 # layers of one name that are compared
 MOST_DEPTHS = 8
 # of groups that layers of an older file stand in
-
-
-class Section:
-    """A part of a file, read at any place."""
-
-    def __init__(self, path: Path, start: int = 0, size: int | None = None) -> None:
-        self.file = path.open("rb")
-        self.start = start
-        self.size = path.stat().st_size if size is None else size
-
-    def __enter__(self) -> Section:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, at: TracebackType | None) -> None:
-        self.file.close()
-
-    def pread(self, offset: int, count: int) -> bytes:
-        """Up to `count` bytes at `offset`."""
-        if offset < 0 or offset >= self.size:
-            return b""
-        return os.pread(self.file.fileno(), min(count, self.size - offset), self.start + offset)
 
 
 class _Unpacked:
@@ -71,7 +50,11 @@ def file_objects(path: Path) -> dict[str, Object]:
 
 
 def member_objects(archive: Archive, name: str) -> dict[str, Object]:
-    """Groups and datasets of an HDF5 file in an archive; a stored one is read where it lies."""
+    """Groups and datasets of an HDF5 file in an archive; a stored one is read where it lies.
+
+    Raises:
+        FormatError: a damaged member, or one that Keras did not write.
+    """
     info = archive.members[name]
     where = f"{archive.path}!{name}"
     if info.compress_type != zipfile.ZIP_STORED:
@@ -80,7 +63,7 @@ def member_objects(archive: Archive, name: str) -> dict[str, Object]:
         return read_objects(_Unpacked(archive.read(name, limit=LARGEST_PACKED)), where)
     with Section(archive.path) as whole:
         head = whole.pread(info.header_offset, 30)
-    if len(head) != 30 or head[:4] != b"PK\x03\x04":
+    if len(head) != 30 or head[:4] != ZIP:
         raise FormatError("the zip archive is damaged (a member without a header)", where=where)
     start = info.header_offset + 30 + int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
     if start + info.file_size > archive.path.stat().st_size:

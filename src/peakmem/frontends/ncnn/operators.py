@@ -23,6 +23,9 @@ _ANY_SAME = frozenset(
 def attributes(op_type: str, values: Values) -> dict[str, Any]:
     """The parameters of a layer, those of a sliding window as ONNX writes them."""
     found: dict[str, Any] = dict(values)
+    if values.get("global_pooling") or values.get("adaptive_pooling"):
+        # The window follows from the blob; the file has zeros there.
+        return {name: value for name, value in found.items() if not name.startswith(("kernel_", "stride_", "pad_"))}
     axes = tuple(axis for axis in "dhw" if f"kernel_{axis}" in values)
     if not axes:
         return found

@@ -49,36 +49,51 @@ class Line:
     params: Mapping[int, Value]
 
 
-def is_binary(path: Path) -> bool:
-    """Whether the file at `path` is a binary param file."""
-    with path.open("rb") as file:
-        return file.read(4) == MAGIC.to_bytes(4, "little")
-
-
 def read_lines(path: Path, types: tuple[str, ...]) -> list[Line]:
     """The layers of the param file at `path`; `types` names the numbered layer types of a binary one.
 
     Raises:
         FormatError: truncated, or not a param file.
     """
+    data = content(path)
+    if data[:4] == MAGIC.to_bytes(4, "little"):
+        return list(_Binary(data, str(path), types).lines())
+    return list(text_lines(text_of(data, "an ncnn param file"), str(path)))
+
+
+def content(path: Path) -> bytes:
+    """All of a param file, ncnn's or pnnx's.
+
+    Raises:
+        FormatError: a larger one than any model has.
+    """
     size = path.stat().st_size
     if size > LARGEST_FILE:
         raise FormatError(f"{size:,} bytes", where=str(path), expected=f"a param file of at most {LARGEST_FILE:,}")
-    data = path.read_bytes()
-    if data[:4] == MAGIC.to_bytes(4, "little"):
-        return list(_Binary(data, str(path), types).lines())
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as fault:
-        raise FormatError(f"byte {fault.start} is no text", where=str(path), expected="an ncnn param file") from fault
-    return list(text_lines(text, str(path)))
+    return path.read_bytes()
 
 
 # -- text --------------------------------------------------------------------------------
 
 
+def text_of(data: bytes, expected: str) -> str:
+    """The text of a param file.
+
+    Raises:
+        FormatError: bytes that are no text; the message names what was `expected`.
+    """
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as fault:
+        raise FormatError(f"byte {fault.start} is no text", expected=expected) from fault
+
+
 def header(text: str, where: str) -> tuple[int, int, Iterator[tuple[int, str]]]:
-    """(layers, blobs, the rest line by line with line numbers) of a text file, ncnn's or pnnx's."""
+    """(layers, blobs, the rest line by line with line numbers) of a text file, ncnn's or pnnx's.
+
+    Raises:
+        FormatError: no such file, or its two counts are missing.
+    """
     # One by one: a list of all rows of a large file of empty ones would not fit.
     rows = ((number, row) for number, row in enumerate(StringIO(text), start=1) if row.strip())
     head: list[str] = []
@@ -93,32 +108,30 @@ def header(text: str, where: str) -> tuple[int, int, Iterator[tuple[int, str]]]:
     return int(head[1]), int(head[2]), rows
 
 
-def unique(name: str, taken: dict[str, int]) -> str:
-    """`name`, with a number where it was given before; `taken` holds how often each was."""
-    found = name
-    while found in taken:
-        taken[name] += 1
-        found = f"{name}#{taken[name]}"
-    taken[found] = 1
-    return found
-
-
 def split_row(row: str, where: str) -> tuple[str, str, tuple[str, ...], tuple[str, ...], str]:
-    """(type, name, inputs, outputs, the rest of the row) of one layer."""
+    """(type, name, inputs, outputs, the rest of the row) of one layer.
+
+    Raises:
+        FormatError: counts that are no numbers, or more tensors than the row names.
+    """
     head = row.split(None, 4)
     if len(head) < 4 or not head[2].isdecimal() or not head[3].isdecimal() or len(head[2]) > 6 or len(head[3]) > 6:
         raise FormatError("a layer needs a type, a name and two counts", where=where)
     bottoms, tops = int(head[2]), int(head[3])
     words = (head[4] if len(head) > 4 else "").split(None, bottoms + tops) if bottoms + tops else head[4:]
     if bottoms > MOST_BLOBS or tops > MOST_BLOBS or len(words) < bottoms + tops:
-        raise FormatError(f"layer {head[1]!r} has fewer blobs than it says ({bottoms} + {tops})", where=where)
+        raise FormatError(f"layer {head[1]!r} has fewer tensors than it says ({bottoms} + {tops})", where=where)
     blobs = words[: bottoms + tops]
     rest = words[bottoms + tops] if len(words) > bottoms + tops else ""
     return head[0], head[1], tuple(blobs[:bottoms]), tuple(blobs[bottoms:]), rest
 
 
 def text_lines(text: str, where: str) -> Iterator[Line]:
-    """The layers of a text param file."""
+    """The layers of a text param file.
+
+    Raises:
+        FormatError: no layer, fewer than line 2 says, or a row that is none.
+    """
     layers, _, rows = header(text, where)
     found = 0
     if not layers:
@@ -213,7 +226,7 @@ class _Binary:
         for position in range(layers):
             number, bottoms, tops = self.integer(), self.integer(), self.integer()
             if not (0 <= bottoms <= MOST_BLOBS and 0 <= tops <= MOST_BLOBS):
-                raise FormatError(f"layer {position} has {bottoms} + {tops} blobs", where=self.where)
+                raise FormatError(f"layer {position} has {bottoms} + {tops} tensors", where=self.where)
             names = [f"blob{self.integer()}" for _ in range(bottoms + tops)]
             known = 0 <= number < len(self.types)
             op_type = self.types[number] if known else f"custom{number & ~CUSTOM}" if number & CUSTOM else f"#{number}"

@@ -9,7 +9,6 @@ The grammar is that of `tools/pnnx/src/ir.cpp` in ncnn (2026-07).
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +16,11 @@ from typing import Any
 
 from peakmem import dtypes
 from peakmem.dtypes import INT64, DType
-from peakmem.errors import FormatError, PeakmemError
+from peakmem.errors import FormatError
 from peakmem.frontends.archive import Archive
-from peakmem.frontends.ncnn.param import LARGEST_FILE, header, split_row, unique
+from peakmem.frontends.door import door
+from peakmem.frontends.names import unique
+from peakmem.frontends.ncnn.param import content, header, split_row, text_of
 from peakmem.frontends.ncnn.pnnx_views import Views
 from peakmem.ir.dims import Dim, Shape, Symbol
 from peakmem.ir.graph import Detail, Graph, Operator, Tensor
@@ -47,20 +48,8 @@ def read_pnnx(path: Path) -> Graph:
         FormatError: not a pnnx file, a damaged one, or an archive of other sizes beside it.
         GraphError: operators that contradict each other.
     """
-    try:
-        size = path.stat().st_size
-        if size > LARGEST_FILE:
-            raise FormatError(f"{size:,} bytes", expected=f"a param file of at most {LARGEST_FILE:,}")
-        return _Reader(path, path.read_bytes().decode("utf-8-sig")).graph()
-    except UnicodeDecodeError as fault:
-        raise FormatError(f"byte {fault.start} is no text", where=str(path), expected="a pnnx file") from fault
-    except PeakmemError as fault:
-        if not fault.where:
-            fault.where = str(path)
-            fault.args = (str(fault),)
-        raise
-    except (RecursionError, MemoryError, OverflowError, ValueError, struct.error, OSError) as fault:
-        raise FormatError(f"the file is damaged or hostile ({type(fault).__name__})", where=str(path)) from fault
+    with door(path, ValueError):
+        return _Reader(path, text_of(content(path), "a pnnx file")).graph()
 
 
 @dataclass(slots=True)
@@ -81,6 +70,11 @@ class _Reader:
         self.tensors: dict[str, Tensor] = {}
         self.recorded: dict[str, tuple[Shape, DType | None]] = {}
         self.rows = list(self.read(text))
+        types = {row.op_type for row in self.rows}
+        if "Input" in types and not any(name.startswith("pnnx.") for name in types):
+            raise FormatError(
+                "this is an ncnn param file", where=str(path), expected="a pnnx one", hint="without --format pnnx"
+            )
         self.packed: dict[str, tuple[str, ...]] = {}
         # tuples and lists by name: what they hold
         self.same: dict[str, str] = {}

@@ -7,18 +7,18 @@ taken as declarations, all others are inferred.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from peakmem.dtypes import FLOAT32, INT32
-from peakmem.errors import FormatError, PeakmemError
+from peakmem.frontends.door import door
+from peakmem.frontends.names import unique
 from peakmem.frontends.ncnn.binary import TABLE_BYTES, Stored, beside, expected_bytes, walk
 from peakmem.frontends.ncnn.caches import with_caches
 from peakmem.frontends.ncnn.layers import TYPES, is_known, values
 from peakmem.frontends.ncnn.operators import attributes, inputs
-from peakmem.frontends.ncnn.param import Line, read_lines, unique, wholes
+from peakmem.frontends.ncnn.param import Line, read_lines, wholes
 from peakmem.frontends.ncnn.weights import Weight, given_shape, weights
 from peakmem.ir.dims import Dim, Shape, Symbol
 from peakmem.ir.graph import Detail, Graph, Operator, Tensor
@@ -37,15 +37,8 @@ def read_ncnn(path: Path) -> Graph:
         FormatError: not a param file, a damaged one, or a .bin file that does not belong to it.
         GraphError: the layers contradict themselves or each other.
     """
-    try:
+    with door(path, ValueError):
         return _Reader(path, read_lines(path, TYPES)).graph()
-    except PeakmemError as fault:
-        if not fault.where:
-            fault.where = str(path)
-            fault.args = (str(fault),)
-        raise
-    except (RecursionError, MemoryError, OverflowError, ValueError, struct.error, OSError) as fault:
-        raise FormatError(f"the file is damaged or hostile ({type(fault).__name__})", where=str(path)) from fault
 
 
 class _Reader:

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from peakmem.dtypes import FLOAT32, INT4, INT8, DType
 from peakmem.errors import GraphError
+from peakmem.ir.dims import format_shape
 
 Values: TypeAlias = Mapping[str, Any]
 
@@ -342,6 +343,7 @@ def weights(op_type: str, values: Values, where: str) -> list[Weight]:
         raise GraphError(fault.what, where=where) from fault
     for weight in found:
         if any(dim < 0 for dim in weight.shape) or weight.count > LARGEST_COUNT:
-            shown = "x".join(map(str, weight.shape))
-            raise GraphError(f"its {weight.name} would be {shown}", where=where, expected="a size ncnn can hold")
+            raise GraphError(
+                f"its {weight.name} would be {format_shape(weight.shape)}", where=where, expected="a size ncnn can hold"
+            )
     return found

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from peakmem import dtypes
-from peakmem.errors import FormatError, GraphError, PeakmemError
+from peakmem.errors import FormatError, GraphError
+from peakmem.frontends.door import door
+from peakmem.frontends.names import unique
 from peakmem.frontends.onnx import wire
 from peakmem.frontends.onnx.tensors import (
     KEEP_INTEGERS,
@@ -91,19 +93,12 @@ def read_onnx(path: Path) -> Graph:
         FormatError: not an ONNX file, or a damaged one.
         GraphError: a cycle, a name made twice or never.
     """
-    try:
-        with WireFile(path) as file:
-            return _Reader(path, file).model()
-    except WireError as fault:
-        raise FormatError(f"the ONNX file is truncated or damaged: {fault.what}", where=str(path)) from fault
-    except PeakmemError as fault:
-        if fault.where:
-            raise
-        fault.where = str(path)
-        fault.args = (str(fault),)
-        raise
-    except (RecursionError, MemoryError, OverflowError, struct.error) as fault:
-        raise FormatError(f"the file is damaged or hostile ({type(fault).__name__})", where=str(path)) from fault
+    with door(path):
+        try:
+            with WireFile(path) as file:
+                return _Reader(path, file).model()
+        except WireError as fault:
+            raise FormatError(f"the ONNX file is truncated or damaged: {fault.what}") from fault
 
 
 class _Reader:
@@ -323,13 +318,13 @@ class _Reader:
             elif number == 8:
                 overload = word
         if not op_type:
-            raise FormatError(f"node {name or len(operators)!r} has no operator type")
+            raise FormatError(f"operator {name or len(operators)!r} has no operator type")
         if rename is not None:
             self._spend(prefix, (*inputs, *outputs), attributes, end - start)
             inputs = [_renamed(word, rename, prefix) for word in inputs]
             outputs = [_renamed(word, rename, prefix) for word in outputs]
         scope = scope or _scope_of_name(name)
-        name = _unique(prefix + (name or f"{op_type}_{len(operators)}"), taken)
+        name = unique(prefix + (name or f"{op_type}_{len(operators)}"), taken)
         called = (domain, op_type, overload)
         function = self.functions.get(called)
         if function is not None:
@@ -383,7 +378,7 @@ class _Reader:
         for inner, outer in zip(function.outputs, outputs, strict=False):
             if outer and rename[inner] != outer:
                 # An input handed out as it came in.
-                operators.append(Operator(_unique(f"{name}/{inner}", taken), "Identity", (rename[inner],), (outer,)))
+                operators.append(Operator(unique(f"{name}/{inner}", taken), "Identity", (rename[inner],), (outer,)))
         given = {**function.attributes, **attributes}
         for source, start, end in function.nodes:
             self._node(
@@ -510,18 +505,6 @@ def _looks_like_onnx(file: WireFile) -> bool:
     return number == 1 and kind == VARINT and 0 < value < 64
 
 
-def _unique(name: str, taken: dict[str, int]) -> str:
-    """`name`, or with a number behind it that no operator of the graph has yet."""
-    count = taken.get(name, 0)
-    taken[name] = count + 1
-    if not count:
-        return name
-    while f"{name}#{count}" in taken:
-        count += 1
-    taken[f"{name}#{count}"] = 1
-    return f"{name}#{count}"
-
-
 def _settle(node: str, domain: str, attributes: dict[str, Any]) -> None:
     """Give element types their names, and check what has to be a whole number."""
     for key in _DTYPE_ATTRIBUTES:
@@ -530,7 +513,7 @@ def _settle(node: str, domain: str, attributes: dict[str, Any]) -> None:
             if code == 0:
                 del attributes[key]
                 continue
-            attributes[key] = element_type(code, f"attribute {key!r} of node {node!r}").name
+            attributes[key] = element_type(code, f"attribute {key!r} of operator {node!r}").name
     if domain in _KNOWN_DOMAINS:
         _check_kinds(node, attributes)
 
@@ -540,9 +523,9 @@ def _check_kinds(node: str, attributes: Mapping[str, Any]) -> None:
     for key, content in attributes.items():
         if key in _INTEGERS:
             if not isinstance(content, tuple) or not all(isinstance(item, int) for item in content):
-                raise FormatError(f"attribute {key!r} of node {node!r} is not a list of whole numbers")
+                raise FormatError(f"attribute {key!r} of operator {node!r} is not a list of whole numbers")
         elif key in _INTEGER and not isinstance(content, int):
-            raise FormatError(f"attribute {key!r} of node {node!r} is not a whole number")
+            raise FormatError(f"attribute {key!r} of operator {node!r} is not a whole number")
 
 
 def _add_constant(constants: dict[str, Tensor], tensor: Tensor) -> None:

@@ -17,7 +17,7 @@ from peakmem.dtypes import DType
 from peakmem.errors import FormatError
 from peakmem.frontends.onnx import wire
 from peakmem.frontends.onnx.wire import BYTES, VARINT, Field, signed, text
-from peakmem.ir.dims import Dim, Shape, Symbol
+from peakmem.ir.dims import Dim, Shape, Symbol, format_shape
 from peakmem.ir.graph import Tensor
 
 KEEP_INTEGERS = 4096
@@ -101,7 +101,7 @@ class TensorReader:
             count *= dim
         nbytes = dtype.nbytes(count)
         if nbytes is not None and nbytes > 1 << 56:
-            raise FormatError(f"constant {name!r} of {'x'.join(map(str, shape))} is larger than any address space")
+            raise FormatError(f"constant {name!r} of {format_shape(shape)} is larger than any address space")
         storage = ""
         if proto.is_external:
             storage = self._external(name, proto.external, nbytes)
@@ -109,8 +109,7 @@ class TensorReader:
             held = proto.raw[1] - proto.raw[0]
             if held != nbytes:
                 raise FormatError(
-                    f"constant {name!r} holds {held} bytes, its shape {'x'.join(map(str, shape)) or 'scalar'} "
-                    f"of {dtype} needs {nbytes}"
+                    f"constant {name!r} holds {held} bytes, its shape {format_shape(shape)} of {dtype} needs {nbytes}"
                 )
         elif count and not proto.typed:
             self.missing_data += 1

@@ -11,9 +11,10 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, TypeAlias
+from typing import TypeAlias
 
 from peakmem.errors import FormatError
+from peakmem.frontends.section import Section
 
 
 class WireError(FormatError):
@@ -126,11 +127,8 @@ class WireFile:
     """A file read through a window; `read` gives bytes, `fields` locates fields without reading them."""
 
     def __init__(self, path: Path) -> None:
-        try:
-            self._file: BinaryIO = path.open("rb", buffering=0)
-        except OSError as fault:
-            raise FormatError(f"cannot be read ({fault.strerror})", where=str(path)) from fault
-        self.size = self._file.seek(0, 2)
+        self._file = Section(path)
+        self.size = self._file.size
         self._base = 0
         self._window = b""
         self._ahead = _LEAST_WINDOW
@@ -160,20 +158,9 @@ class WireFile:
         on = 0 <= start - self._base <= len(self._window)
         self._ahead = min(2 * self._ahead, _MOST_WINDOW) if on else _LEAST_WINDOW
         self._base = start
-        self._window = self._load(start, max(end - start, min(self._ahead, self.size - start)))
+        self._window = self._file.pread(start, max(end - start, min(self._ahead, self.size - start)))
         if len(self._window) < end - start:
             raise WireError(f"the file ends early, near byte {start}")
-
-    def _load(self, start: int, count: int) -> bytes:
-        self._file.seek(start)
-        parts = []
-        while count > 0:
-            part = self._file.read(count)
-            if not part:
-                break
-            parts.append(part)
-            count -= len(part)
-        return b"".join(parts) if len(parts) != 1 else parts[0]
 
     def fields(self, start: int, end: int) -> Iterator[Field]:
         """The fields of the message between two offsets of the file; contents are stepped over."""

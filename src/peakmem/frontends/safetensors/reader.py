@@ -16,19 +16,14 @@ from typing import Any
 from peakmem import dtypes
 from peakmem.dtypes import DType
 from peakmem.errors import FormatError
+from peakmem.frontends.bounded_json import unrepeated
 from peakmem.frontends.checkpoint.reader import read_checkpoints
+from peakmem.frontends.door import door
+from peakmem.frontends.names import listed, shown
 from peakmem.frontends.safetensors.packing import packed_weights
-from peakmem.frontends.safetensors.shards import MOST_SHARDS, Index, read_index
-from peakmem.frontends.weights import (
-    LONGEST_NAME,
-    MOST_TENSORS,
-    beside,
-    listed,
-    located,
-    shown,
-    sized,
-    weights_graph,
-)
+from peakmem.frontends.shards import MOST_SHARDS, Index, read_index
+from peakmem.frontends.weights import LONGEST_NAME, MOST_TENSORS, beside, sized, weights_graph
+from peakmem.ir.dims import format_shape
 from peakmem.ir.graph import Detail, Graph, Tensor
 
 LARGEST_HEADER = 100_000_000
@@ -108,18 +103,12 @@ def read_headers(path: Path, notes: list[str]) -> tuple[Header, ...]:
     Raises:
         FormatError: see `read_safetensors`.
     """
-    try:
+    with door(path):
         if path.is_dir():
             return _folder(path, notes)
         if path.name.endswith(".json"):
             return _indexed(read_index(path), notes)
         header = read_header(path)
-    except RecursionError as fault:
-        raise FormatError("the header is nested too deeply", where=str(path)) from fault
-    except MemoryError as fault:
-        raise FormatError("the header is larger than memory", where=str(path)) from fault
-    except OSError as fault:
-        raise FormatError(f"cannot be read ({fault.strerror})", where=str(path)) from fault
     part = _SHARD.match(path.name)
     if part and int(part[3]) > 1:
         notes.append(f"this is shard {int(part[2])} of {int(part[3])}: the folder or the index gives all of them")
@@ -132,7 +121,7 @@ def read_header(path: Path) -> Header:
     Raises:
         FormatError: truncated, damaged, or data that do not fill the file exactly.
     """
-    try:
+    with door(path):
         size = path.stat().st_size
         with path.open("rb") as file:
             start = file.read(9)
@@ -153,8 +142,6 @@ def read_header(path: Path) -> Header:
         metadata: dict[str, str] = {}
         spans = sorted(_entries(data, metadata), key=lambda span: (span[1], span[2]))
         offsets = _covered(spans, size - 8 - length, 8 + length)
-    except FormatError as fault:
-        raise located(fault, path) from fault
     tensors = tuple(span[0] for span in spans)
     return Header(path, tensors, metadata, 8 + length, size - 8 - length, offsets)
 
@@ -249,7 +236,7 @@ def _tensor(name: str, code: str, shape: tuple[int, ...], start: int, stop: int)
     if stop - start != nbytes:
         raise FormatError(
             f"tensor {shown(name)} takes bytes {start:,} to {stop:,}, which is {stop - start:,}",
-            expected=f"{nbytes:,} for {'x'.join(map(str, shape)) or 'a scalar'} of {code}",
+            expected=f"{nbytes:,} for {format_shape(shape)} of {code}",
         )
     return tensor, start, stop
 
@@ -280,16 +267,9 @@ def _text(data: bytes) -> str:
 def _json(data: bytes, at: int) -> Any:
     """One JSON value of a header, its keys named once."""
     try:
-        return json.loads(_text(data), object_pairs_hook=_once)
+        return json.loads(_text(data), object_pairs_hook=unrepeated)
     except (ValueError, RecursionError) as fault:
         raise FormatError(f"the header is no JSON at byte {8 + at:,} ({str(fault)[:120]})") from fault
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands twice")
-    return found
 
 
 # -- several files -----------------------------------------------------------------------

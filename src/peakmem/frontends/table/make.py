@@ -15,8 +15,6 @@ from peakmem.frontends.table.parts import WINDOWED, Image, Part, made, size
 from peakmem.frontends.table.said import Said
 from peakmem.frontends.table.words import FOLLOWERS
 
-LARGEST_IMAGE = 2**48
-# elements
 LARGEST_PADDING = 16
 # that is tried where none is given
 
@@ -336,5 +334,6 @@ def _paddings(part: Part, stride: tuple[int, int]) -> list[str | tuple[int, int]
 
 
 def listed(numbers: Sequence[int]) -> str:
+    """`row 3`, or the first of several: `rows 3, 4, 9 …`."""
     shown = ", ".join(map(str, numbers[:12])) + (" …" if len(numbers) > 12 else "")
     return f"rows {shown}" if len(numbers) > 1 else f"row {shown}"

@@ -91,7 +91,7 @@ class Resolver:
         if len(told) > 1:
             self._image = self.maker.channels_first(told)
         for at, row in enumerate(said):
-            self.maker.notes += [f"row {row.number}: {text}; the column was taken" for text in row.disagreements]
+            self.maker.notes += [f"row {row.number}: {text}" for text in row.disagreements]
             if row.kind == "repeat":
                 self._repeat(self._closed_block(row), row.block_times, row)
             elif row.kind in ("sum", "max"):

@@ -155,7 +155,7 @@ def _kind(spoken: Phrase, text: str, main: str) -> Kind:
         return "repeat"
     words = re.findall(r"[^\W\d_]+|∑", plain(main)) or re.findall(r"[^\W\d_]+|∑", text)
     if words and words[0] in TOTALS:
-        return TOTALS[words[0]]  # type: ignore[return-value]
+        return TOTALS[words[0]]
     if spoken.unread:
         return "layer"
     return "other"
@@ -177,10 +177,16 @@ def _completed(row: Said, cells: Mapping[str, str]) -> Said:
         value = shape(cells[name]) if name in cells else ()
         if value:
             spoken = replace(spoken, input=value) if name == "input" else replace(spoken, output=value)
+    for name in ("stride", "padding", "dilation", "group"):
+        if name in cells and not _is_told(name, cells[name]):
+            wrong.append(f"the {name} {cells[name][:40]!r} is not understood and was passed over")
+            cells = {have: text for have, text in cells.items() if have != name}
     if "stride" in cells and (value := shape(cells["stride"])):
         stride = (value[0], value[-1])
         if spoken.stride is not None and spoken.stride != stride:
-            wrong.append(f"{row.text!r} says stride {spoken.stride[0]}, its stride column {stride[0]}")
+            wrong.append(
+                f"{row.text!r} says stride {spoken.stride[0]}, its stride column {stride[0]}; the column was taken"
+            )
         spoken = replace(spoken, stride=stride)
     if "padding" in cells:
         spoken = _with_padding(spoken, plain(cells["padding"]))
@@ -203,6 +209,15 @@ def _completed(row: Said, cells: Mapping[str, str]) -> Said:
         in_channels=count(cells.get("in_channels", "")),
         disagreements=tuple(wrong),
     )
+
+
+def _is_told(name: str, text: str) -> bool:
+    """Whether a cell says a whole number that its column can have: neither -2 nor 2.5 is a stride."""
+    if re.search(r"(?:^|[\s(=])-\s*\d|\d\.\d", text):
+        return False
+    if name == "padding":
+        return plain(text) in ("same", "valid") or bool(shape(text))
+    return bool(shape(text)) if name == "stride" else count(text) is not None
 
 
 def _with_kernel(spoken: Phrase, cell: Phrase) -> Phrase:

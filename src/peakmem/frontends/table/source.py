@@ -241,7 +241,7 @@ def _flat(value: object, where: str) -> str:
 
 
 def _parsed(text: str, where: str) -> Any:
-    """The YAML document as dicts, lists and strings; nothing is constructed, aliases are refused."""
+    """The YAML document as dicts, lists and strings; nothing is constructed, aliases and tags are refused."""
     try:
         yaml = import_module("yaml")
     except ImportError:
@@ -251,6 +251,9 @@ def _parsed(text: str, where: str) -> Any:
         for events, event in enumerate(yaml.parse(text, Loader=yaml.BaseLoader)):
             if isinstance(event, yaml.AliasEvent):
                 raise FormatError("aliases are not read", where=where, expected="the rows written out")
+            if getattr(event, "tag", None):
+                what = f"the tag {str(event.tag)[:60]!r} is not read: nothing is constructed"
+                raise FormatError(what, where=where, expected="plain lists, keys and texts")
             if events > MOST_EVENTS:
                 raise FormatError(f"more than {MOST_EVENTS} keys and values", where=where, expected="a layer table")
             if isinstance(event, yaml.CollectionStartEvent | yaml.CollectionEndEvent):
@@ -259,4 +262,5 @@ def _parsed(text: str, where: str) -> Any:
                 raise FormatError("lists stand in lists too deep", where=where, expected=f"{DEEPEST} or less")
         return yaml.load(text, Loader=yaml.BaseLoader)
     except (yaml.YAMLError, RecursionError, ValueError, TypeError) as fault:
-        raise FormatError(f"not YAML: {' '.join(str(fault).split())[:200]}", where=where) from fault
+        said = str(fault).replace('in "<unicode string>", ', "at ")
+        raise FormatError(f"not YAML: {' '.join(said.split())[:200]}", where=where) from fault

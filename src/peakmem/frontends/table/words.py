@@ -1,6 +1,6 @@
 """The words of a layer table: headers, layers, kernels, strides and shapes as papers write them.
 
-Text in, plain facts out; what a row means beside its neighbours is decided in `layer_rows`.
+Text in, plain facts out; what a row means beside its neighbours is decided in `rows`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import html
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 OPS: Mapping[str, str] = {
     **dict.fromkeys(("conv", "convolution", "convolutional", "conv2d", "convlayer", "cnn", "standardconv"), "conv"),
@@ -63,7 +64,7 @@ FOLLOWERS = frozenset(
 )  # fmt: skip
 # may stand behind another layer in one cell: conv + bn + relu
 
-TOTALS: Mapping[str, str] = {
+TOTALS: Mapping[str, Literal["sum", "max"]] = {
     **dict.fromkeys(("sum", "total", "totals", "overall", "all", "\u03c3", "∑"), "sum"),
     **dict.fromkeys(("max", "maximum", "peak", "largest"), "max"),
 }
@@ -197,7 +198,7 @@ def phrase(text: str) -> Phrase:
     """The layer that a cell or a sentence speaks of."""
     said = plain(text).replace("→", " -> ").replace("->", " out ")
     words: list[str] = []
-    facts: dict[str, object] = {}
+    facts: dict[str, Any] = {}
     dims: list[tuple[int, ...]] = []
     numbers: list[int] = []
     expected = ""
@@ -236,7 +237,7 @@ def phrase(text: str) -> Phrase:
         facts["kernel"] = dims.pop(0)
     if dims and not facts.get("input"):
         facts["input"] = dims.pop(0)
-    return Phrase(text, ops=ops, numbers=tuple(numbers), refs=refs, unread=unread, **facts)  # type: ignore[arg-type]
+    return Phrase(text, ops=ops, numbers=tuple(numbers), refs=refs, unread=unread, **facts)
 
 
 def _kind(token: re.Match[str]) -> str:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import struct
 from collections import OrderedDict
 from collections.abc import Iterator
-from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 from peakmem.errors import FormatError
+from peakmem.frontends.section import Section
 
 _PAGE = 1 << 15
 _MOST_PAGES = 512
@@ -32,24 +31,13 @@ _UNPACK = {code: struct.Struct("<" + code).unpack_from for code in "bBhHiIqQfd?"
 class FlatFile:
     """A file whose bytes are fetched page by page."""
 
-    def __init__(self, path: Path) -> None:
-        try:
-            self._file: BinaryIO = path.open("rb", buffering=0)
-        except OSError as fault:
-            raise FormatError(f"cannot be read ({fault.strerror})", where=str(path)) from fault
-        self.size = self._file.seek(0, 2)
+    def __init__(self, section: Section) -> None:
+        self._section = section
+        self.size = section.size
         self._pages: OrderedDict[int, bytes] = OrderedDict()
         self._texts: dict[int, str] = {}
         self._text_bytes = 0
         self._listed = 0
-
-    def __enter__(self) -> FlatFile:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
 
     def read(self, start: int, count: int) -> bytes:
         """`count` bytes from `start`; FormatError when the file does not have them."""
@@ -78,13 +66,7 @@ class FlatFile:
     def _page(self, number: int) -> bytes:
         page = self._pages.get(number)
         if page is None:
-            self._file.seek(number * _PAGE)
-            page = self._file.read(_PAGE) or b""
-            while len(page) < min(_PAGE, self.size - number * _PAGE):
-                more = self._file.read(_PAGE - len(page))
-                if not more:
-                    break
-                page += more
+            page = self._section.pread(number * _PAGE, _PAGE)
             self._pages[number] = page
             if len(self._pages) > _MOST_PAGES:
                 self._pages.popitem(last=False)

@@ -7,13 +7,13 @@ may share them. Shapes are as the file declares them: what it leaves open become
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 
-from peakmem.errors import FormatError, PeakmemError, UsageError
+from peakmem.errors import FormatError, UsageError
+from peakmem.frontends.door import door
+from peakmem.frontends.section import Section
 from peakmem.frontends.tflite import details as told
 from peakmem.frontends.tflite import schema
 from peakmem.frontends.tflite.flatbuffer import FlatFile, Table
@@ -26,8 +26,8 @@ DEEPEST = 32
 # bodies in bodies
 MOST_EXPANSION = 50_000
 # operators that subgraphs called more than once may add
-
-_FAULTS = (struct.error, IndexError, KeyError, ValueError, TypeError, OverflowError, RecursionError, MemoryError)
+_DAMAGE = (IndexError, KeyError, ValueError, TypeError)
+# what damaged tables make of reading them, besides what damage makes of any file
 
 
 def read_tflite(path: Path, *, signature: str = "", subgraph: str = "") -> Graph:
@@ -43,8 +43,8 @@ def read_tflite(path: Path, *, signature: str = "", subgraph: str = "") -> Graph
         GraphError: a tensor made twice or never, a cycle.
         UsageError: no such signature or subgraph.
     """
-    with _Door(path), FlatFile(path) as file:
-        return _Reader(path, file).graph(signature, subgraph)
+    with door(path, *_DAMAGE, what="the TensorFlow Lite file"), Section(path) as section:
+        return _Reader(path, FlatFile(section)).graph(signature, subgraph)
 
 
 def read_offline_plan(path: Path) -> Mapping[str, int]:
@@ -53,7 +53,8 @@ def read_offline_plan(path: Path) -> Mapping[str, int]:
     Raises:
         FormatError: not a TensorFlow Lite file, or a damaged one.
     """
-    with _Door(path), FlatFile(path) as file:
+    with door(path, *_DAMAGE, what="the TensorFlow Lite file"), Section(path) as section:
+        file = FlatFile(section)
         reader = _Reader(path, file)
         offsets = told.offline_plan(reader.model, file, reader.filed.buffers)
         if not offsets:
@@ -61,26 +62,6 @@ def read_offline_plan(path: Path) -> Mapping[str, int]:
         reader.graph("", "")
         names = reader.names[0]
         return {name: offset for name, offset in zip(names, offsets, strict=False) if name}
-
-
-class _Door:
-    """Turns whatever a damaged file makes of reading it into a FormatError that names the file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = str(path)
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if isinstance(fault, PeakmemError) and not fault.where:
-            fault.where = self.path
-            fault.args = (str(fault),)
-        elif isinstance(fault, _FAULTS):
-            what = f"the TensorFlow Lite file is damaged or hostile ({type(fault).__name__})"
-            raise FormatError(what, where=self.path) from fault
 
 
 class _Reader:

@@ -23,7 +23,7 @@ from peakmem.frontends.torch.fake import (
 from peakmem.frontends.torch.graph import graph_of
 from peakmem.frontends.torch.inputs import Arguments, arguments
 from peakmem.frontends.torch.program import Program
-from peakmem.frontends.torch.refusals import depends_on_data, first_line, needs_inputs, refusal
+from peakmem.frontends.torch.refusals import depends_on_data, first_line, lazy, needs_inputs, refusal
 from peakmem.ir.graph import Graph
 
 _EXAMPLES = ("example_inputs", "example_input_array", "dummy_inputs")
@@ -46,7 +46,12 @@ def capture(model: Any, *, inputs: object, batch: int | None, notes: tuple[str, 
     torch = require_torch()
     if not isinstance(model, torch.nn.Module):
         return _exported(model, inputs)
+    unsized = lazy(model)
+    if unsized is not None:
+        raise unsized
     given = _given(model, inputs)
+    if batch is not None and batch < 1:
+        raise UsageError(f"--batch is {batch}", expected="1 or more")
     if batch is not None:
         given = given.batched(batch)
     program, how = _program(model, given)
@@ -92,13 +97,13 @@ def _program(model: Any, given: Arguments) -> tuple[Program, str]:
             raise UsageError(f"the inputs cannot be made: {first_line(fault)}") from fault
         try:
             return _by_export(model, positional, named), "captured by torch.export"
-        except Exception as fault:  # whatever export refuses for
+        except (Exception, SystemExit) as fault:  # whatever export refuses for
             refused = fault
         from peakmem.frontends.torch.trace import trace
 
         try:
             program = trace(model, mode, positional, named)
-        except Exception as fault:  # whatever the module's own code raises
+        except (Exception, SystemExit) as fault:  # whatever the module's own code raises
             raise refusal(model, refused if depends_on_data(refused) else fault) from fault
     return program, f"captured by tracing the operators that ran, because torch.export refused: {first_line(refused)}"
 

@@ -14,7 +14,7 @@ from torch._ops import HigherOrderOperator, OpOverload
 
 from peakmem.frontends.torch.program import Argument, Call, Program, Ref, Stored, Value
 from peakmem.frontends.torch.pt2_program import Sizes, module_path
-from peakmem.frontends.torch.values import dim_of, value_of
+from peakmem.frontends.torch.values import dim_of, stored_as, value_of
 
 Named: TypeAlias = "str | tuple[Named, ...] | None"
 # names of the tensors in a result, in its structure
@@ -42,7 +42,8 @@ def program_of(exported: Any) -> Program:
             given.append(name)
         else:
             form = {"PARAMETER": "parameter", "BUFFER": "buffer"}.get(kind, "constant")
-            stored[name] = Stored(spec.target or name, form, _payload(exported, spec.target))  # type: ignore[arg-type]
+            held = exported.state_dict.get(spec.target, exported.constants.get(spec.target))
+            stored[name] = stored_as(held, spec.target or name, form)  # type: ignore[arg-type]
     outputs: list[str] = []
     copies: list[Call] = []
     values = dict(body.values)
@@ -61,14 +62,6 @@ def program_of(exported: Any) -> Program:
                     Call(made, "aten", "copy_", "default", (("self", Ref(target)), ("src", Ref(name))), (made,))
                 )
     return Program(tuple(given), tuple(outputs), (*body.calls, *copies), values, stored, dict(sizes.hints))
-
-
-def _payload(exported: Any, target: str) -> str:
-    """What a stored tensor's bytes are known by: tensors with the same one share them."""
-    tensor = exported.state_dict.get(target, exported.constants.get(target))
-    if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided:
-        return ""
-    return f"{tensor.untyped_storage()._cdata}"
 
 
 class _Reader:

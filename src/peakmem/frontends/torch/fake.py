@@ -138,13 +138,15 @@ def restored(module: Any) -> Iterator[None]:
         own = part.__dict__
         lists = {name: list(item) for name, item in own.items() if type(item) is list}
         tables = {name: dict(item) for name, item in own.items() if type(item) is dict}
-        kept.append((part, dict(own), lists, tables))
+        kept.append((part, dict(own), lists, tables, part.training))
     try:
         yield
     finally:
-        for part, own, lists, tables in kept:
+        for part, own, lists, tables, training in kept:
             part.__dict__.clear()
             part.__dict__.update(own)
+            if part.training != training:
+                part.training = training  # of a scripted module, which keeps it elsewhere
             for name, entries in lists.items():
                 own[name][:] = entries
             for name, table in tables.items():

@@ -1,7 +1,7 @@
 """From a PyTorch program to a Graph: names, roles, shared bytes, control flow.
 
 What is a weight and what an operator does stands in `ir.kinds.aten`; which results share bytes in
-`aten_views`. Bodies of torch.cond, while_loop, scan and map become If, Loop and Scan; other bodies
+`views`. Bodies of torch.cond, while_loop, scan and map become If, Loop and Scan; other bodies
 that are called once are put in their place.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from peakmem.dtypes import BOOL, INT64
 from peakmem.errors import FormatError
 from peakmem.frontends.torch.attributes import attributes
-from peakmem.frontends.torch.program import Argument, Call, Program, Value, refs
+from peakmem.frontends.torch.program import Argument, Call, Program, elements, end_of, refs
 from peakmem.frontends.torch.views import sharing
 from peakmem.ir.graph import Detail, Graph, Operator, Role, Tensor, Unknown
 from peakmem.ir.kinds.aten import RECURRENT_FIRST
@@ -113,17 +113,13 @@ class _Writer:
     def store(self, scope: _Scope, states: set[str]) -> None:
         """Constants and states; of several with the same bytes the largest owns them."""
         program = scope.program
-        owners: dict[str, str] = {}
-        for place in sorted(program.stored, key=lambda word: -_elements(program.values[word])):
-            payload = program.stored[place].payload
-            if payload:
-                owners.setdefault(payload, place)
-        kept = {owners.get(program.stored[place].payload, place) for place in states}
+        owners = _owners(program)
+        kept = {owners.get(place, place) for place in states}
         for place, stored in program.stored.items():
             scope.names[place] = self.unique(stored.name)
         for place, stored in program.stored.items():
             value = program.values[place]
-            owner = owners.get(stored.payload, place)
+            owner = owners.get(place, place)
             role: Role = "state" if owner in kept else "constant"
             tensor = Tensor(
                 scope.names[place], value.shape, value.dtype, role, parameter=stored.kind == "parameter",
@@ -314,6 +310,10 @@ class _Writer:
         self.expansion += len(program.calls)
         if self.expansion > MOST_EXPANSION:
             raise FormatError(f"bodies put in their place would add more than {MOST_EXPANSION:,} calls")
+        told = [argument for _, argument in call.arguments[:3]]
+        if call.op == "wrap_with_autocast" and told[-1] is True:
+            reason = "the copies of weights and inputs in another dtype that autocast makes are not counted"
+            self.unknowns.append(Unknown(call.name, "higher_order:wrap_with_autocast", reason))
         given = (scope.names[word] for word in _after_body(call))
         inner = self.body(scope, program, call.name, dict(zip(program.inputs, given, strict=True)))
         inner.prefix = scope.prefix
@@ -346,11 +346,25 @@ def _after_body(call: Call) -> list[str]:
     return found
 
 
-def _elements(value: Value) -> int:
-    total = 1
-    for size in value.sizes:
-        total *= size
-    return total
+def _owners(program: Program) -> dict[str, str]:
+    """For each stored tensor the one that holds its bytes: the largest of those that overlap in one memory."""
+    memories: dict[str, list[tuple[int, str]]] = {}
+    for place, stored in program.stored.items():
+        if stored.payload:
+            memories.setdefault(stored.payload, []).append((stored.start, place))
+    owners: dict[str, str] = {}
+    for parts in memories.values():
+        groups: list[list[str]] = []
+        reach = -1
+        for start, place in sorted(parts):
+            if start >= reach:
+                groups.append([])
+            groups[-1].append(place)
+            reach = max(reach, end_of(program.stored[place], program.values[place]))
+        for group in groups:
+            owner = max(group, key=lambda word: elements(program.values[word]))
+            owners.update(dict.fromkeys(group, owner))
+    return owners
 
 
 def _inputs(call: Call) -> list[str]:

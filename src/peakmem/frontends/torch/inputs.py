@@ -1,6 +1,6 @@
 """What a PyTorch module is called with, however the user says it: shapes, texts, dtypes, example tensors.
 
-Nothing is allocated here: everything becomes a Given, and `torch_fake` makes tensors without
+Nothing is allocated here: everything becomes a Given, and `fake` makes tensors without
 memory of those.
 """
 
@@ -100,7 +100,11 @@ def arguments(inputs: object) -> Arguments:
 
 
 def parse(text: str) -> tuple[str, Given]:
-    """(name, tensor) of `ids=1x128:int64`; the name and the dtype may be left out."""
+    """(name, tensor) of `ids=1x128:int64`; the name and the dtype may be left out.
+
+    Raises:
+        UsageError: a text of another form, or a dtype that is not known.
+    """
     match = _TEXT.match(text.strip())
     if match is None:
         raise UsageError(f"{text!r} is no input", expected="[NAME=]DIMxDIMx…[:DTYPE]", hint=HINT)

@@ -1,6 +1,6 @@
 """A PyTorch program as data: calls of operators in order, whoever wrote them down.
 
-An exported file, an export in memory and a trace all become this; `aten_graph` makes a Graph of
+An exported file, an export in memory and a trace all become this; `graph` makes a Graph of
 it. Neither torch nor any file is known here.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Literal, TypeAlias
 
 from peakmem.dtypes import DType
@@ -82,7 +83,24 @@ class Stored:
     # its path in the module
     kind: Literal["parameter", "buffer", "constant"]
     payload: str = ""
-    # what its bytes are stored as; tensors with the same one share them
+    # what holds its bytes; tensors with the same one share them where they overlap
+    start: int = 0
+    # its first byte there
+
+
+def elements(value: Value) -> int:
+    """How many elements a tensor has at the sizes of the program."""
+    return prod(value.sizes)
+
+
+def end_of(stored: Stored, value: Value) -> int:
+    """The byte behind the last one of a stored tensor, in what holds its bytes."""
+    if value.dtype is None or 0 in value.sizes:
+        return stored.start
+    if len(value.strides) != len(value.sizes):
+        return stored.start + (value.dtype.nbytes(elements(value)) or 0)
+    last = sum((size - 1) * step for size, step in zip(value.sizes, value.strides, strict=True))
+    return stored.start + (value.dtype.nbytes(max(last, 0) + 1) or 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,20 +6,20 @@ that names them) and the older one (serialized_exported_program.json).
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_STORED
 
-from peakmem.errors import FormatError, PeakmemError
+from peakmem.errors import FormatError
 from peakmem.frontends.archive import Archive
 from peakmem.frontends.bounded_json import parse_json
+from peakmem.frontends.door import door
 from peakmem.frontends.torch.graph import graph_of
-from peakmem.frontends.torch.program import Program, Stored
+from peakmem.frontends.torch.program import Program, Stored, end_of
 from peakmem.frontends.torch.pt2_program import MAJORS, ProgramReader, Sizes
-from peakmem.ir.graph import Detail, Graph
+from peakmem.ir.graph import Detail, Graph, Unknown
 
 LARGEST_JSON = 512 << 20
 LARGEST_PACKED_JSON = 64 << 20
@@ -39,24 +39,17 @@ def read_pt2(path: Path) -> Graph:
         FormatError: not such a file, a damaged one, or one of a version that is not known.
         GraphError: the program contradicts itself.
     """
-    try:
-        with Archive(path) as archive:
-            return _Reader(path, archive).graph()
-    except PeakmemError as fault:
-        if fault.where:
-            raise
-        fault.where = str(path)
-        fault.args = (str(fault),)
-        raise
-    except (KeyError, TypeError, AttributeError, IndexError) as fault:
-        what = (
-            f"the program lacks {fault}"
-            if isinstance(fault, KeyError)
-            else f"the program is not as it should be ({fault})"
-        )
-        raise FormatError(what, where=str(path), expected="what torch.export.save writes") from fault
-    except (ValueError, RecursionError, MemoryError, OverflowError, struct.error) as fault:
-        raise FormatError(f"the file is damaged or hostile ({type(fault).__name__})", where=str(path)) from fault
+    with door(path, ValueError):
+        try:
+            with Archive(path) as archive:
+                return _Reader(path, archive).graph()
+        except (KeyError, TypeError, AttributeError, IndexError) as fault:
+            what = (
+                f"the program lacks {fault}"
+                if isinstance(fault, KeyError)
+                else f"the program is not as it should be ({fault})"
+            )
+            raise FormatError(what, expected="what torch.export.save writes") from fault
 
 
 class _Reader:
@@ -85,8 +78,9 @@ class _Reader:
         program = self._old_weights(program) if member.endswith(_OLD) else self._weights(program, member)
         self._describe(document, sizes, program)
         return graph_of(
-            program, name=self.path.stem, form="pt2", source=str(self.path), notes=self.notes, details=self.details
-        )
+            program, name=self.path.stem, form="pt2", source=str(self.path), notes=self.notes, details=self.details,
+            unknowns=_mapped(program),
+        )  # fmt: skip
 
     # -- the archive ---------------------------------------------------------------------
 
@@ -173,9 +167,12 @@ class _Reader:
         span = offset + 1 + sum((size - 1) * stride for size, stride in zip(told.sizes, told.strides, strict=True))
         needed = 0 if 0 in told.sizes or told.dtype is None else told.dtype.nbytes(span) or 0
         have = self.archive.size(member)
+        if offset < 0:
+            raise FormatError(f"{item.name[:80]!r} starts at element {offset}", expected="0 or more")
         if needed > have:
             raise FormatError(f"{member[:200]!r} has {have:,} bytes", expected=f"{needed:,} for {item.name[:80]!r}")
-        return replace(item, payload=member)
+        start = 0 if told.dtype is None else told.dtype.nbytes(offset) or 0
+        return replace(item, payload=member, start=start)
 
     def _old_weights(self, program: Program) -> Program:
         if program.stored:
@@ -197,7 +194,7 @@ class _Reader:
             shown = "; ".join(list(sizes.unread.values())[:2])
             self.notes.append(f"sizes whose formulas are not understood: {len(sizes.unread)} ({shown})")
         beyond = sum(
-            max(0, self.archive.size(payload) - max(need))
+            max(0, self.archive.size(payload) - need)
             for payload, need in _needs(program).items()
             if payload in self.archive
         )
@@ -205,14 +202,17 @@ class _Reader:
             self.details.append(Detail("stored beyond the tensors", "bytes of weights that no tensor reaches", beyond))
 
 
-def _needs(program: Program) -> dict[str, list[int]]:
-    """Bytes of the tensors that each member of the archive holds."""
-    needs: dict[str, list[int]] = {}
+def _mapped(program: Program) -> list[Unknown]:
+    """Places where torch.vmap starts; the file keeps sizes inside of it without the axis that is mapped over."""
+    reason = "inside of torch.vmap the file has the sizes of one example"
+    found = [call for call in program.calls if call.op == "_add_batch_dim"]
+    return [Unknown(call.name, f"{call.namespace}:{call.op}", reason) for call in found]
+
+
+def _needs(program: Program) -> dict[str, int]:
+    """How far the tensors reach into each member of the archive."""
+    needs: dict[str, int] = {}
     for place, item in program.stored.items():
-        value = program.values[place]
-        count = 1
-        for size in value.sizes:
-            count *= size
-        if item.payload and value.dtype is not None:
-            needs.setdefault(item.payload, []).append(value.dtype.nbytes(count) or 0)
+        if item.payload:
+            needs[item.payload] = max(needs.get(item.payload, 0), end_of(item, program.values[place]))
     return needs

@@ -228,17 +228,17 @@ class ProgramReader:
     def call(self, node: Mapping[str, Any], integers: Mapping[str, Dim], position: int, depth: int) -> Call:
         target = node["target"]
         if not isinstance(target, str) or not target or len(target) > LONGEST_NAME:
-            raise FormatError(f"node {position} calls {str(target)[:80]!r}", expected="the name of an operator")
+            raise FormatError(f"operator {position} calls {str(target)[:80]!r}", expected="the name of an operator")
         namespace, op, overload = _operator(target)
         arguments = []
         for given in node["inputs"]:
             name = given.get("name")
             if not isinstance(name, str):
-                raise FormatError(f"an argument of node {position} ({target[:80]}) has no name")
+                raise FormatError(f"an argument of operator {position} ({target[:80]}) has no name")
             arguments.append((name[:LONGEST_NAME], self.argument(given["arg"], integers, depth)))
         outputs = tuple(word for part in node["outputs"] for word in _tensors(part, keep=True))
         if len(outputs) > MOST_OUTPUTS:
-            raise FormatError(f"node {position} ({target[:80]}) has {len(outputs):,} outputs")
+            raise FormatError(f"operator {position} ({target[:80]}) has {len(outputs):,} outputs")
         name = node.get("name") or next((word for word in outputs if word), "") or f"{op}#{position}"
         return Call(
             str(name)[:LONGEST_NAME], namespace, op, overload, tuple(arguments), outputs, _module(node.get("metadata"))

@@ -21,9 +21,10 @@ _BY_CONTENT = frozenset(
 )  # fmt: skip
 _CONTENT_TEXT = re.compile(
     r"data-dependent|data dependent|\.item\(\)|_local_scalar_dense|is not supported for tensor subclasses"
-    r"|Cannot access data|Cannot convert .* meta|unbacked",
+    r"|Cannot access data|Cannot convert .* meta|unbacked|but got FakeTensor",
     re.IGNORECASE,
 )
+_QUANTISED = re.compile(r"\bquantized::\w+")
 
 
 def first_line(fault: BaseException) -> str:
@@ -68,6 +69,13 @@ def refusal(module: Any, fault: BaseException) -> UsageError:
     where, line = place(fault)
     shown = f" ({line[:80]})" if line else ""
     title = type(module).__name__
+    packed = next((found for link in _chain(fault) if (found := _QUANTISED.search(str(link)))), None)
+    if packed is not None:
+        return UsageError(
+            f"{title} runs {packed[0]}, which PyTorch cannot run without data", where=where,
+            expected="a module that computes in floating point",
+            hint="the module before it was quantised, with --dtype int8",
+        )  # fmt: skip
     if depends_on_data(fault):
         return UsageError(
             f"{title} decides by the content of a tensor{shown}, so that what it allocates depends on the data",
@@ -95,6 +103,21 @@ def _signature(module: Any) -> str:
         return str(inspect.signature(module.forward))[:LONGEST]
     except (TypeError, ValueError):
         return "(…)"
+
+
+def lazy(module: Any) -> UsageError | None:
+    """That a layer takes its sizes from the first call; None when all have theirs."""
+    import torch
+
+    for path, part in module.named_modules():
+        own = (*part._parameters.values(), *part._buffers.values())
+        if any(torch.nn.parameter.is_lazy(tensor) for tensor in own):
+            return UsageError(
+                f"the layer {path or type(part).__name__!r} ({type(part).__name__}) has no sizes before its first call",
+                expected="layers of given sizes",
+                hint="calling the module once on an example where it is made",
+            )
+    return None
 
 
 def needs_inputs(module: Any) -> UsageError:

@@ -11,14 +11,15 @@ from typing import Any
 
 import torch
 from torch._ops import HigherOrderOperator
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.modules import module as hooks
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_iter
 
 from peakmem.frontends.torch.export import plain
 from peakmem.frontends.torch.program import Argument, Call, Program, Ref, Stored, Value
 from peakmem.frontends.torch.pt2_program import Sizes
-from peakmem.frontends.torch.values import value_of
+from peakmem.frontends.torch.values import stored_as, value_of
 
 DEEPEST, MOST_PARTS = 6, 100_000
 # how far a result is looked into, and how many objects
@@ -93,6 +94,14 @@ def _argument_names(module: Any, positional: tuple[Any, ...], named: Mapping[str
     return found
 
 
+def _run(func: Any, args: Any, kwargs: Any) -> Any:
+    """What an operator gives; grouped products of any dtype, which on fake tensors are known for bfloat16 alone."""
+    if func is not torch.ops.aten._grouped_mm.default or args[0].dtype == torch.bfloat16:
+        return func(*args, **kwargs)
+    a, b, *rest = args
+    return func(a.bfloat16(), b.bfloat16(), *rest, **kwargs).to(kwargs.get("out_dtype") or a.dtype)
+
+
 class _Recorder(TorchDispatchMode):
     """Writes down calls; holds every tensor it has seen, so that none is taken for another."""
 
@@ -111,13 +120,13 @@ class _Recorder(TorchDispatchMode):
         self.seen: list[Any] = []
         self.kept: list[Any] = []
         self.counts: dict[str, int] = {}
+        self.objects: dict[int, Argument] = {}
         for form, tensors in (("parameter", module.named_parameters), ("buffer", module.named_buffers)):
             for path, tensor in tensors(remove_duplicate=False):
                 if id(tensor) in self.names:
                     continue  # tied: one tensor under two names
                 place = self.know(tensor, path)
-                payload = f"{tensor.untyped_storage()._cdata}" if tensor.layout == torch.strided else ""
-                self.stored[place] = Stored(path, form, payload)  # type: ignore[arg-type]
+                self.stored[place] = stored_as(tensor, path, form)  # type: ignore[arg-type]
 
     def know(self, tensor: Any, base: str) -> str:
         """Name a tensor, and remember it under that name."""
@@ -137,15 +146,46 @@ class _Recorder(TorchDispatchMode):
             self.stored[found] = Stored(found, "constant")
         return found
 
+    def known(self, tensor: Any) -> bool:
+        """Whether a tensor is one of the module's own with real content that no call has written on."""
+        if isinstance(tensor, FakeTensor) or tensor.is_meta or tensor.device.type != "cpu":
+            return False
+        name = self.names.get(id(tensor))
+        written = (next(call.refs(), "") for call in self.calls if call.op.endswith("_"))
+        return name in self.stored and name not in written
+
+    def inside(self, thing: Any) -> Argument:
+        """Tensors that an object of a custom class holds, as packed weights of quantised layers do."""
+        if id(thing) not in self.objects:
+            with _disable_current_modes():
+                try:
+                    state = thing.__getstate__()
+                except (RuntimeError, AttributeError):
+                    state = None
+                tensors = [item for item in tree_iter(state) if isinstance(item, torch.Tensor)]
+            names = []
+            for item in tensors:
+                place = self.know(item, "packed")
+                self.stored[place] = stored_as(item, place, "constant")
+                names.append(place)
+            self.objects[id(thing)] = tuple(Ref(name) for name in names)
+            self.seen.append(thing)
+        return self.objects[id(thing)]
+
     def argument(self, value: Any) -> Argument:
         if isinstance(value, torch.Tensor):
             return Ref(self.reference(value))
         if isinstance(value, list | tuple):
             return tuple(self.argument(part) for part in value)
+        if isinstance(value, torch.ScriptObject):
+            return self.inside(value)
         return plain(value, self.sizes)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func is torch.ops.aten._local_scalar_dense.default and self.known(args[0]):
+            with _disable_current_modes():
+                return func(*args, **kwargs)
         if isinstance(func, HigherOrderOperator):
             pairs = [*(("", value) for value in args), *kwargs.items()]
             namespace, op, overload = "higher_order", str(func.__name__), ""
@@ -153,7 +193,7 @@ class _Recorder(TorchDispatchMode):
             pairs = [*zip((argument.name for argument in func._schema.arguments), args, strict=False), *kwargs.items()]
             namespace, op, overload = func.namespace, func._opname, func._overloadname
         arguments = tuple((name, self.argument(value)) for name, value in pairs)
-        result = func(*args, **kwargs)
+        result = _run(func, args, kwargs)
         outputs = []
         for item in tree_iter(result):
             outputs.append(self.know(item, op) if isinstance(item, torch.Tensor) else "")

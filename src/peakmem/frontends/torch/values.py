@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from peakmem import dtypes
 from peakmem.dtypes import DType
-from peakmem.frontends.torch.program import Value
+from peakmem.frontends.torch.program import Stored, Value
 from peakmem.frontends.torch.pt2_program import Sizes
 from peakmem.ir.dims import Dim, Symbol
 from peakmem.ir.expressions import parse, written
@@ -49,15 +49,43 @@ def dim_of(size: Any, sizes: Sizes) -> Dim:
     return formula if isinstance(formula, int) else Symbol(written(formula))
 
 
+def _whole(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor behind those that vmap and grad of torch.func show, which hide the axes they map over."""
+    functorch = torch._C._functorch
+    while functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = functorch.get_unwrapped(tensor)
+    return tensor
+
+
+def storage_of(tensor: torch.Tensor) -> Any | None:
+    """The memory of a tensor; None for one that has none to show."""
+    if tensor.layout != torch.strided:
+        return None
+    try:
+        return tensor.untyped_storage()
+    except NotImplementedError:
+        return None
+
+
+def stored_as(tensor: Any, name: str, form: Literal["parameter", "buffer", "constant"]) -> Stored:
+    """What a module keeps under `name`, and where in its memory."""
+    storage = storage_of(tensor) if isinstance(tensor, torch.Tensor) else None
+    if storage is None:
+        return Stored(name, form)
+    start = tensor.storage_offset()
+    return Stored(name, form, f"{storage._cdata}", start * tensor.element_size() if isinstance(start, int) else 0)
+
+
 def value_of(tensor: torch.Tensor, sizes: Sizes, kept: list[Any] | None = None) -> Value:
     """What a tensor is; with `kept` its memory is told apart from others, and held so that it stays so."""
+    tensor = _whole(tensor)
     shape = tuple(dim_of(size, sizes) for size in tensor.shape)
     strides: tuple[int, ...] = ()
     memory = 0
     if tensor.layout == torch.strided:
         strides = tuple(sizes.number(dim_of(step, sizes)) for step in tensor.stride())
-        if kept is not None:
-            storage = tensor.untyped_storage()
+        storage = storage_of(tensor) if kept is not None else None
+        if kept is not None and storage is not None:
             memory = storage._cdata
             kept.append(storage)
     return Value(

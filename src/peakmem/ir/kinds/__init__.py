@@ -141,6 +141,14 @@ def output_channels(operator: Operator, shape: tuple[int, ...]) -> int:
     return shape[-1] if key(operator) in PRODUCTS else shape[0]
 
 
+def row(operator: Operator, shape: tuple[int, ...]) -> int:
+    """Elements of one row of a matrix: the input channels of a product, the width of a table; 0 for other weights."""
+    if key(operator) in PRODUCTS:
+        found = kernel(operator, shape)
+        return (found.inside if found is not None else 0) or 0
+    return shape[-1] if len(shape) == 2 and key(operator) not in CONVOLUTIONS else 0
+
+
 __all__ = [
     "ACTIVATIONS",
     "BIASES",
@@ -170,4 +178,5 @@ __all__ = [
     "key",
     "native",
     "output_channels",
+    "row",
 ]  # fmt: skip

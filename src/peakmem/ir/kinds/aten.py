@@ -1,7 +1,7 @@
 """PyTorch: ATen operator names without overload, as torch.export and a dispatch trace write them.
 
 Inputs are the tensors of a call in the order of its schema, lists spread out. Recurrent
-operators have theirs as `aten_graph` lays them out: what they read, then groups of four
+operators have theirs as `torch.graph` lays them out: what they read, then groups of four
 (two matrices, two biases), then projections on the places of matrices.
 """
 

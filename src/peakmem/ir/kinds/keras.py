@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from peakmem.ir.kinds.domain import DomainKinds
 
-IDENTITIES = frozenset(
+UNTRAINED = frozenset(
     {
         "Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout", "GaussianDropout",
         "GaussianNoise", "ActivityRegularization", "Identity", "RandomFlip", "RandomRotation", "RandomTranslation",
@@ -18,11 +18,11 @@ IDENTITIES = frozenset(
         "RandomSaturation", "RandomColorJitter", "RandomColorDegeneration", "RandomGrayscale", "RandomPosterization",
         "RandomSharpness", "RandomShear", "RandomGaussianBlur", "RandomInvert", "RandomErasing", "RandomPerspective",
         "RandomElasticTransform", "RandAugment", "AugMix", "CutMix", "MixUp", "Solarization",
-        "Equalization", "RandomApply", "RandomChoice", "Pipeline", "RandomSpectralAugment", "StopGradient",
-        "ConvertToTensor", "Copy", "Array",
+        "Equalization", "RandomApply", "RandomChoice", "Pipeline", "RandomSpectralAugment",
     }
 )  # fmt: skip
 # layers that hand on their input when they do not train
+IDENTITIES = UNTRAINED | {"StopGradient", "ConvertToTensor", "Copy", "Array"}
 
 _SAME_ACTIVATIONS: Mapping[str, str] = {
     "Relu": "Relu", "ReLU": "Relu", "Relu6": "Clip", "Sigmoid": "Sigmoid", "Tanh": "Tanh", "Elu": "Elu", "ELU": "Elu",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from peakmem.errors import UnboundDimension, UsageError
-from peakmem.ir.dims import Dim, Shape, Symbol, clamped, format_shape
+from peakmem.ir.dims import Dim, Shape, Symbol, format_shape
 from peakmem.ir.expressions import parse, value
 from peakmem.ir.graph import Graph
 
@@ -63,9 +63,6 @@ def bound_value(symbol: Symbol, dims: Mapping[str, int]) -> Dim:
     name = symbol.name
     if name in dims:
         return dims[name]
-    limit = clamped(symbol)
-    if limit is not None:
-        return min(dims[limit[0]], limit[1]) if limit[0] in dims else symbol
     if not dims or name.replace("_", "").isalnum():
         return symbol
     formula = parse(name)
@@ -84,7 +81,7 @@ def refuse_unbound(graph: Graph) -> None:
         batch = [
             dim
             for dim, inputs in missing.items()
-            if graph.batched and all(graph.tensors[name].shape[:1] == (Symbol(dim),) for name in inputs)  # type: ignore[index]
+            if graph.batched and all((graph.tensors[name].shape or ())[:1] == (Symbol(dim),) for name in inputs)
         ]
         flags = ["--batch 1"] if batch else []
         flags += [f"--dim {quoted(dim)}={_example(graph, dim)}" for dim in missing if dim not in batch[:1]]

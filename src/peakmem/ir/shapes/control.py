@@ -132,7 +132,8 @@ def _runs_to_the_end(operator: Operator, body: Graph, given: Sequence[Fact]) -> 
     if len(body.inputs) > 1 and name == body.inputs[1]:
         return True
     tensor = body.tensors.get(name)
-    return tensor is not None and bool(tensor.values) and tensor.values[0] in (True, 1)  # type: ignore[index]
+    values = tensor.values if tensor is not None else None
+    return values is not None and len(values) > 0 and values[0] in (True, 1)
 
 
 def _scan(operator: Operator, given: list[Fact], inner: Inner) -> Result:

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from peakmem.frontends.keras.graph import LayerCall
 from peakmem.frontends.keras.layers.registry import layer
+from peakmem.ir.kinds.keras import UNTRAINED
 
 
-@layer(
-    "Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout", "GaussianDropout",
-    "GaussianNoise", "ActivityRegularization", "Identity", "RandomFlip", "RandomRotation", "RandomTranslation",
-    "RandomZoom", "RandomContrast", "RandomBrightness", "RandomHeight", "RandomWidth", "RandomHue",
-    "RandomSaturation", "RandomColorJitter", "RandomColorDegeneration", "RandomGrayscale", "RandomPosterization",
-    "RandomSharpness", "RandomShear", "RandomGaussianBlur", "RandomInvert", "RandomErasing", "RandomPerspective",
-    "RandomElasticTransform", "RandAugment", "AugMix", "CutMix", "MixUp", "Solarization",
-    "Equalization", "RandomApply", "RandomChoice", "Pipeline", "RandomSpectralAugment",
-)  # fmt: skip
+@layer(*sorted(UNTRAINED))
 def nothing(call: LayerCall) -> str:
     """At inference these hand on what they are given."""
     return call.op(call.op_type, call.inputs[:1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from peakmem.dtypes import DType
-from peakmem.ir.dims import Dim, Shape
+from peakmem.ir.dims import Dim, Shape, format_shape
 from peakmem.ir.shapes.call import Call, Spec, Unresolved
 
 
@@ -33,7 +33,7 @@ def blob(call: Call, position: int = 0) -> Blob:
     """The blob at an input; a scalar is a blob of one element."""
     shape = call.shape(position)
     if len(shape) > 4:
-        raise call.error(f"a blob of ncnn has up to 4 dimensions, not {len(shape)}")
+        raise call.error(f"a tensor of ncnn has up to 4 dimensions, not {len(shape)}")
     return of(shape)
 
 
@@ -52,7 +52,7 @@ def whole_shape(call: Call, *dims: Dim) -> Shape:
     """`dims` as a shape; ncnn refuses one without elements."""
     for dim in dims:
         if isinstance(dim, int) and dim < 1:
-            raise call.error(f"the output would be {'x'.join(map(str, dims))}")
+            raise call.error(f"the output would be {format_shape(dims)}")
     return dims
 
 

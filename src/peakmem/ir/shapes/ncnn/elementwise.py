@@ -51,7 +51,7 @@ def eltwise(call: Call) -> Specs:
     for position in range(1, len(call.op.inputs)):
         other = blob(call, position)
         if all(isinstance(dim, int) for dim in (*first.shape, *other.shape)) and first.shape != other.shape:
-            raise call.error("blobs of different shapes are combined")
+            raise call.error("tensors of different shapes are combined")
     return made(call, first)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from peakmem.ir.dims import Dim, Shape, product
+from peakmem.ir.dims import Dim, Shape, format_shape, product
 from peakmem.ir.shapes.call import Call, Specs, Unresolved, rule
 from peakmem.ir.shapes.ncnn.blob import Blob, blob, made, number, of, quotient, whole_shape
 from peakmem.ir.shapes.ncnn.expression import evaluate
@@ -33,7 +33,7 @@ def flatten(call: Call) -> Specs:
 def reshape(call: Call) -> Specs:
     source = blob(call)
     if call.attr("input_batch_axis") != 233 or call.attr("output_batch_axis") != 233:
-        raise Unresolved("the layer turns an axis into a batch of blobs, which is not modelled")
+        raise Unresolved("the layer turns an axis into a batch of tensors, which is not modelled")
     text = call.attr("shape_expr")
     if text:
         wanted = evaluate(call, text, _blobs(call))
@@ -44,7 +44,7 @@ def reshape(call: Call) -> Specs:
         rank = 1 if given[1] == LEFT else 2 if given[3] == LEFT else 3 if given[2] == LEFT else 4
         wanted = [given[0], given[1], given[3]][:rank] if rank < 4 else given
     if len(wanted) > 4:
-        raise call.error(f"a blob of ncnn has up to 4 dimensions, not {len(wanted)}")
+        raise call.error(f"a tensor of ncnn has up to 4 dimensions, not {len(wanted)}")
     axes = ("w", "h", "c") if len(wanted) < 4 else ("w", "h", "d", "c")
     sizes: list[Dim] = [getattr(source, axis) if size == 0 else size for axis, size in zip(axes, wanted, strict=False)]
     total = product(source.shape)
@@ -54,7 +54,7 @@ def reshape(call: Call) -> Specs:
     shape = tuple(reversed(sizes))
     count = product(shape)
     if isinstance(total, int) and isinstance(count, int) and total != count:
-        raise call.error(f"{total} elements cannot be {'x'.join(map(str, shape))}")
+        raise call.error(f"{total} elements cannot be {format_shape(shape)}")
     return made(call, of(shape))
 
 
@@ -78,7 +78,7 @@ def expand_dims(call: Call) -> Specs:
     axes = call.attr("axes")
     rank = source.dims + len(axes)
     if rank > 4:
-        raise call.error(f"a blob of ncnn has up to 4 dimensions, not {rank}")
+        raise call.error(f"a tensor of ncnn has up to 4 dimensions, not {rank}")
     fresh = {_axis(call, axis, rank) for axis in axes}
     if len(fresh) != len(axes):
         raise call.error("an axis is given twice")
@@ -150,7 +150,7 @@ def concat(call: Call) -> Specs:
     for position in range(len(call.op.inputs)):
         shape = blob(call, position).shape
         if len(shape) != first.dims:
-            raise call.error("blobs of different ranks are joined")
+            raise call.error("tensors of different ranks are joined")
         for at, (one, other) in enumerate(zip(first.shape, shape, strict=True)):
             if at != axis and isinstance(one, int) and isinstance(other, int) and one != other:
                 raise call.error(f"sizes {one} and {other} do not go together")
@@ -200,7 +200,7 @@ def tile(call: Call) -> Specs:
     if repeats:
         rank = max(len(repeats), source.dims)
         if rank > 4:
-            raise call.error(f"a blob of ncnn has up to 4 dimensions, not {rank}")
+            raise call.error(f"a tensor of ncnn has up to 4 dimensions, not {rank}")
         shape = (1,) * (rank - source.dims) + shape
         times = (1,) * (rank - len(repeats)) + repeats
     else:

@@ -19,7 +19,7 @@ def inner_product(call: Call) -> Specs:
     for dim in source.shape:
         count = count * dim
     if isinstance(count, int) and isinstance(takes, int) and count != takes:
-        raise call.error(f"the weight takes {takes} inputs, the blob has {count}")
+        raise call.error(f"the weight takes {takes} inputs, the tensor has {count}")
     return made(call, Blob(1, outputs), dtype)
 
 
@@ -91,7 +91,7 @@ def einsum(call: Call) -> Specs:
     left, arrow, right = text.partition("->")
     terms = left.split(",")
     if not arrow or len(terms) != len(call.op.inputs) or not 0 < len(right) <= 4:
-        raise call.error(f"the equation {text[:60]!r} does not fit {len(call.op.inputs)} blobs")
+        raise call.error(f"the equation {text[:60]!r} does not fit {len(call.op.inputs)} tensors")
     sizes: dict[str, Dim] = {}
     for position, term in enumerate(terms):
         shape = blob(call, position).shape

@@ -22,7 +22,7 @@ def interp(call: Call) -> Specs:
     if source.dims == 2:
         return made(call, Blob(2, width, source.h))
     if source.dims == 4:
-        raise call.error("a blob of four dimensions cannot be resized")
+        raise call.error("a tensor of four dimensions cannot be resized")
     return made(call, Blob(3, width, height, 1, source.c))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from peakmem.ir.dims import Dim, Symbol, product
+from peakmem.ir.dims import Dim, Symbol, format_shape, product
 from peakmem.ir.shapes.call import Call, Specs, Unresolved, rule
 from peakmem.ir.shapes.tflite.elementwise import names
 
@@ -27,7 +27,7 @@ def reshape(call: Call) -> Specs:
     if not open_at:
         asked = product(target)
         if isinstance(asked, int) and isinstance(total, int) and asked != total:
-            raise call.error(f"{total} elements do not fit {'x'.join(map(str, target))}")
+            raise call.error(f"{total} elements do not fit {format_shape(tuple(target))}")
         return [(tuple(target), None)]
     rest = [dim for axis, dim in enumerate(target) if axis != open_at[0]]
     left = list(given)
@@ -37,7 +37,7 @@ def reshape(call: Call) -> Specs:
         rest.remove(dim)
     room, by = product(left), product(rest)
     if isinstance(room, int) and isinstance(by, int) and (by == 0 or room % by):
-        raise call.error(f"{total} elements do not fit {'x'.join(map(str, target))}")
+        raise call.error(f"{total} elements do not fit {format_shape(tuple(target))}")
     found = list(target)
     found[open_at[0]] = room // by if by != 0 else call.unknown_dim(open_at[0])
     return [(tuple(found), None)]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from peakmem.errors import FormatError
 from peakmem.frontends.bounded_json import parse_json
-from peakmem.frontends.weights import listed, shown
+from peakmem.frontends.names import listed, shown
 
 LARGEST_INDEX = 64 << 20
 # bytes
@@ -76,5 +76,5 @@ def read_index(path: Path) -> Index:
         raise FormatError(f"shards are missing: {listed(lacking)}", where=str(path), expected=f"{len(names)} shards")
     metadata = found.get("metadata")
     total = metadata.get("total_size") if isinstance(metadata, dict) else None
-    whole = isinstance(total, int | float) and 0 <= total < 1 << 62
-    return Index(path, where, names, int(total) if whole else None)  # type: ignore[arg-type]
+    total_bytes = int(total) if isinstance(total, int | float) and 0 <= total < 1 << 62 else None
+    return Index(path, where, names, total_bytes)

@@ -1,0 +1,116 @@
+"""Imports run one way: what may import what, read from the source, whether at the top or inside a function."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import peakmem
+
+ROOT = Path(peakmem.__file__).parent
+
+GROUND = {"errors", "units", "dtypes", "_version"}
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "_version": set(),
+    "units": {"errors"},
+    "dtypes": {"errors"},
+    "ir": {"errors", "dtypes"},
+    "naming": {"ir"},
+    "frontends": {"errors", "dtypes", "ir", "naming"},
+    "passes": {"errors", "dtypes", "ir"},
+    "zoo": {"errors", "dtypes", "ir"},
+    "layers": {"ir"},
+    "liveness": {"ir"},
+    "timeline": {"ir", "liveness"},
+    "parameters": {"dtypes", "ir", "naming"},
+    "binding": {"errors", "ir", "frontends"},
+    "study": {"ir", "layers", "parameters", "passes", "timeline"},
+    "conventions": {"ir", "layers", "liveness", "passes", "study"},
+    "render": {"report", "units"},
+}
+# the parts of the package named here import those and no other; what stands later may import more
+ANALYSES = {"binding", "conventions", "layers", "liveness", "naming", "parameters", "passes", "study", "timeline"}
+ALLOWED["report"] = GROUND | ANALYSES | {"ir"}
+ALLOWED["comparison"] = ALLOWED["report"] | {"report"}
+ALLOWED["claims"] = ALLOWED["comparison"] | {"frontends"}
+ALLOWED["pipeline"] = ALLOWED["claims"] | {"comparison", "zoo"}
+ALLOWED["cli"] = ALLOWED["pipeline"] | {"claims", "pipeline", "render"}
+ALLOWED["__main__"] = {"cli"}
+ALLOWED["__init__"] = {"_version", "errors", "ir", "pipeline", "report"}
+
+LIBRARIES: dict[str, tuple[str, ...]] = {
+    "click": ("cli/",),
+    "msgspec": ("cli/formats.py", "report/"),
+    "numpy": ("ir/shapes/fold_", "zoo/export.py"),
+    "onnx": ("frontends/onnx/rules.py", "zoo/export.py"),
+    "rich": ("render/terminal.py",),
+    "torch": ("frontends/torch/",),
+    "keras": ("frontends/keras/",),
+    "yaml": ("frontends/table/source.py",),
+}
+# where each library of others may be imported at all
+
+_HOME = re.compile(r"(peakmem(?:\.\w+)+)(?::\w+)?")
+# readers are named in texts and imported when they are needed
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Full names of the modules that a file imports, wherever the statement stands."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide the direction"
+            if node.module == "peakmem":
+                yield from (f"peakmem.{alias.name}" for alias in node.names)
+            else:
+                yield node.module or ""
+        elif isinstance(node, ast.Constant) and (match := _HOME.fullmatch(str(node.value))):
+            yield match[1]
+
+
+SOURCES = {str(path.relative_to(ROOT)): path for path in sorted(ROOT.rglob("*.py"))}
+
+
+def part(name: str) -> str:
+    """The part of the package that a file or a module belongs to."""
+    return name.removeprefix("peakmem.").replace("/", ".").removesuffix(".py").split(".")[0]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_part_imports_only_what_stands_before_it(source):
+    here = part(source)
+    assert here in ALLOWED, f"{here} is new: say in ALLOWED what it may import"
+    found = {part(name) for name in imports(SOURCES[source]) if name.startswith("peakmem.")}
+    assert found - ALLOWED[here] - {here} == set()
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_libraries_stay_in_their_adapters(source):
+    for name in imports(SOURCES[source]):
+        library = name.split(".")[0]
+        if library in ("peakmem", "__future__") or library in sys.stdlib_module_names:
+            continue
+        assert source.startswith(LIBRARIES.get(library, ())), f"{source} imports {library}"
+
+
+def test_readers_do_not_import_each_other():
+    """All but safetensors, whose index may name checkpoints, and the adapters that hold weights against a network."""
+    shared = {path.stem for path in (ROOT / "frontends").glob("*.py")}
+    known = {("safetensors", "checkpoint"), ("hf", "safetensors")}
+    found = set()
+    for source, path in SOURCES.items():
+        if not source.startswith("frontends/") or source.count("/") < 2:
+            continue
+        reader = source.split("/")[1]
+        for name in imports(path):
+            parts = name.split(".")
+            if parts[:2] == ["peakmem", "frontends"] and len(parts) > 2 and parts[2] not in shared | {reader}:
+                found.add((reader, parts[2]))
+    assert found == known
