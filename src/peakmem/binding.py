@@ -68,6 +68,9 @@ def bound(
                 hint="without --batch",
             )
         graph, more, changed = _with_batch(graph, batch, set(whole))
+        for name in more.keys() & values.keys():
+            if more[name] != values[name]:
+                raise UsageError(f"dimension {name!r} is given two values, {more[name]} and {values[name]}")
         values = {**more, **values}
     for name, value in graph.defaults.items():
         values.setdefault(name, value)

@@ -57,6 +57,9 @@ def load(
     """
     if isinstance(source, Graph):
         return source
+    named = [f"option {name!r}" for name in options or {}] + ([f"format {form!r}"] if form else [])
+    if named and (_is_live(source) or _is_built_in(source)):
+        raise UsageError(f"{named[0]} is for files", where=str(source)[:200], hint="peakmem formats")
     if not isinstance(source, str | Path):
         from peakmem.frontends.live import read_live
 
@@ -76,6 +79,13 @@ def load(
     from peakmem.frontends import read
 
     return read(path, form=form, options=options or {})
+
+
+def _is_built_in(source: object) -> bool:
+    """Whether `source` names a network of the zoo, and no file of that name is there."""
+    from peakmem.zoo import is_named
+
+    return is_named(str(source)) and not _is_there(Path(str(source)))
 
 
 def _is_live(source: object) -> bool:

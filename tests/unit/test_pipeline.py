@@ -181,3 +181,16 @@ def test_a_block_dtype_is_for_matrices_whose_input_channels_it_divides(product):
     graph = builder.finish(x)
     # 64 inputs are 2 blocks of 32 (34 B each) for each of 10 outputs; 10 inputs are no whole block
     assert peakmem.estimate(graph, dtype="q8_0").weights_bytes == 10 * 2 * 34 + 10 * 32 * 4
+
+
+def test_options_of_readers_are_refused_for_what_is_no_file():
+    with pytest.raises(peakmem.UsageError, match="option 'context' is for files"):
+        peakmem.estimate("resnet18", options={"context": "8"})
+    with pytest.raises(peakmem.UsageError, match="format 'onnx' is for files"):
+        peakmem.load("resnet18", form="onnx")
+
+
+def test_two_values_for_one_dimension_are_refused():
+    with pytest.raises(peakmem.UsageError, match="'batch' is given two values, 2 and 3"):
+        peakmem.estimate("resnet18", batch=2, dims={"batch": 3})
+    assert peakmem.estimate("resnet18", batch=2, dims={"batch": 2}).inputs[0].shape == (2, 3, 224, 224)
