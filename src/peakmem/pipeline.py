@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from peakmem.binding import bound, defaulted
-from peakmem.comparison import compare_studies
 from peakmem.conventions import CONVENTIONS
 from peakmem.dtypes import DType, parse_dtype
 from peakmem.errors import PeakmemError, UsageError
@@ -21,10 +21,12 @@ from peakmem.ir.graph import Graph, Tensor
 from peakmem.ir.shapes.infer import unbound
 from peakmem.parameters import Parameters, parameters
 from peakmem.passes.assume import DEFAULT_ASSUMPTION, assumption
-from peakmem.report.comparison import Comparison
 from peakmem.report.compose import compose
 from peakmem.report.model import Estimate
 from peakmem.study import Study
+
+if TYPE_CHECKING:
+    from peakmem.report.comparison import Comparison
 
 DEFAULT_CONVENTION = "layer_in_out_weights"
 
@@ -267,6 +269,8 @@ def compare(
                     fault.hint = fault.hint.replace("--shape ", f"--shape-{letter} ")
                     fault.args = (str(fault),)
                 raise
+        from peakmem.comparison import compare_studies
+
         return compare_studies(sides[0], sides[1], frame.name)
 
 

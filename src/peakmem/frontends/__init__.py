@@ -3,13 +3,12 @@
 `read` gives an unbound Graph: nothing is executed, no weight is loaded. A front end knows one
 format and nothing of memory. Packages add their own with an entry point in the group
 `peakmem.frontends` that names a FrontEnd; those are asked after the formats that are known by
-their bytes and before ONNX, which has no mark of its own.
+their bytes and before ONNX, which has no mark of its own; not for files that are called .onnx.
 """
 
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from peakmem.errors import FormatError, UsageError
@@ -28,6 +27,8 @@ def third_party() -> tuple[FrontEnd, ...]:
     Raises:
         UsageError: an entry point that cannot be imported or is no FrontEnd.
     """
+    from importlib.metadata import entry_points  # takes longer than most files
+
     found = []
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         try:
@@ -57,10 +58,12 @@ def recognise(path: Path) -> FrontEnd:
     for front_end in BUILT_IN:
         if front_end.matches(head):
             return front_end
+    what, advice = foreign(head)
+    if head.suffix == ".onnx" and not what:
+        return ONNX
     for front_end in third_party():
         if front_end.matches(head):
             return front_end
-    what, advice = foreign(head)
     if what:
         raise FormatError(f"this is {what}", where=str(path), hint=advice)
     return ONNX if ONNX.matches(head) else by_name(path)

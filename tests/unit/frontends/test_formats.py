@@ -108,7 +108,7 @@ TOY = FrontEnd(
 @pytest.fixture
 def with_toy(monkeypatch):
     points = [EntryPoint("toy", f"{__name__}:TOY", frontends.GROUP)]
-    monkeypatch.setattr(frontends, "entry_points", lambda group: points if group == frontends.GROUP else [])
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: points if group == frontends.GROUP else [])
     frontends.third_party.cache_clear()
     yield
     frontends.third_party.cache_clear()
@@ -128,7 +128,7 @@ def test_a_front_end_of_another_package(tmp_path):
 
 def test_a_front_end_that_cannot_be_imported(tmp_path, monkeypatch):
     points = [EntryPoint("bad", "no.such.module:X", frontends.GROUP)]
-    monkeypatch.setattr(frontends, "entry_points", lambda group: points)  # noqa: ARG005 - its signature
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: points)  # noqa: ARG005 - its signature
     frontends.third_party.cache_clear()
     path = tmp_path / "x.what"
     path.write_bytes(b"what")
