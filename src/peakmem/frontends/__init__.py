@@ -8,16 +8,20 @@ their bytes and before ONNX, which has no mark of its own; not for files that ar
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from peakmem.errors import FormatError, UsageError
+from peakmem.errors import FormatError, PeakmemError, UsageError
 from peakmem.frontends.formats import BUILT_IN, ONNX, foreign
 from peakmem.frontends.frontend import NO_OPTIONS, FrontEnd, Options
 from peakmem.frontends.head import Head
 from peakmem.ir.graph import Graph
 
 GROUP = "peakmem.frontends"
+CONFIG = "config.json"
+WHOLE = ("model.safetensors", "model.safetensors.index.json")
+# names of files that hold all weights of a network; beside a configuration they are that network
 
 
 @cache
@@ -100,11 +104,25 @@ def read(path: Path, *, form: str = "", options: Options = NO_OPTIONS) -> Graph:
         front_end = known[form]
     else:
         front_end = recognise(path)
+        if front_end.name == "safetensors" and path.name in WHOLE and (path.parent / CONFIG).is_file():
+            return _with_config(path, front_end, options)
     for name in options:
         if name not in front_end.options:
             takes = ", ".join(front_end.options) or "no option"
             raise UsageError(f"{front_end.title} has no option {name!r}", where=str(path), expected=takes)
     return front_end.read(path, **options)
+
+
+def _with_config(path: Path, weights: FrontEnd, options: Options) -> Graph:
+    """The network of the config.json beside the weights at `path`; the weights alone where that cannot be read."""
+    network = front_ends()["hf_config"]
+    try:
+        return replace(network.read(path.parent, **options), source=str(path))
+    except PeakmemError as fault:
+        if options:
+            raise
+        graph = weights.read(path)
+        return replace(graph, notes=(*graph.notes, f"the {CONFIG} beside the weights was not used: {fault}"))
 
 
 __all__ = ["FrontEnd", "Head", "Options", "by_name", "front_ends", "read", "recognise", "third_party"]

@@ -121,7 +121,7 @@ BUILT_IN: tuple[FrontEnd, ...] = (
         "safetensors", "safetensors", (".safetensors", ".safetensors.index.json"), _safetensors,
         later("peakmem.frontends.safetensors.reader:read_safetensors"),
         reads="names, dtypes, shapes and offsets of all tensors, over all shards",
-        unknown="activations: the file holds weights and no operators; give the folder with its config.json",
+        unknown="activations, unless a config.json of a known family lies beside the file",
     ),
     FrontEnd(
         "gguf", "GGUF", (".gguf",), _gguf, later("peakmem.frontends.gguf.reader:read_gguf"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from importlib.metadata import EntryPoint
 
@@ -160,3 +161,50 @@ def test_options_a_format_does_not_take(tmp_path):
     path.write_bytes(BYTES["gguf"])
     with pytest.raises(UsageError, match="GGUF has no option 'context'"):
         peakmem.load(path, options={"context": "8"})
+
+
+def tiny_llama(folder, *, spoiled=False):
+    """A Llama of one layer as its library saves it: configuration and weights."""
+    config = {
+        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 10, "hidden_size": 8,
+        "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1,
+        "max_position_embeddings": 32, "tie_word_embeddings": False, "torch_dtype": "float32",
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "nobody"} if spoiled else config))
+    layer = "model.layers.0."
+    shapes = {
+        "model.embed_tokens.weight": [10, 8], "model.norm.weight": [8], "lm_head.weight": [10, 8],
+        layer + "input_layernorm.weight": [8], layer + "post_attention_layernorm.weight": [8],
+        layer + "self_attn.q_proj.weight": [8, 8], layer + "self_attn.k_proj.weight": [4, 8],
+        layer + "self_attn.v_proj.weight": [4, 8], layer + "self_attn.o_proj.weight": [8, 8],
+        layer + "mlp.gate_proj.weight": [16, 8], layer + "mlp.up_proj.weight": [16, 8],
+        layer + "mlp.down_proj.weight": [8, 16],
+    }  # fmt: skip
+    header, end = {}, 0
+    for name, shape in shapes.items():
+        start, end = end, end + 4 * math.prod(shape)
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
+    data = json.dumps(header).encode()
+    path = folder / "model.safetensors"
+    path.write_bytes(len(data).to_bytes(8, "little") + data + bytes(end))
+    return path, end
+
+
+def test_weights_beside_a_configuration_are_its_network(tmp_path):
+    path, nbytes = tiny_llama(tmp_path)
+    report = peakmem.estimate(path, dims={"sequence": 4})
+    assert report.model.format == "hf_config"
+    assert report.weights_bytes == nbytes
+    assert report.kind == "estimate"
+    assert report.peak_bytes > 0
+    assert peakmem.estimate(path, options={"context": "16"}, dims={"sequence": 4}).peak.state_bytes == 2 * 16 * 4 * 4
+    assert peakmem.estimate(path, form="safetensors").kind == "lower bound"
+
+
+def test_weights_beside_a_configuration_nobody_knows_stay_weights(tmp_path):
+    path, nbytes = tiny_llama(tmp_path, spoiled=True)
+    report = peakmem.estimate(path)
+    assert (report.weights_bytes, report.kind) == (nbytes, "lower bound")
+    assert any("config.json beside the weights was not used" in note for note in report.assumptions)
+    with pytest.raises(FormatError, match="the family 'nobody' is not known"):
+        peakmem.estimate(path, options={"context": "16"})

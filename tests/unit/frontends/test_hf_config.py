@@ -129,7 +129,8 @@ def test_defaults_are_told(tmp_path: Path) -> None:
     assert "names no architecture: LlamaForCausalLM was assumed" in text
     assert "float32, the library's default, was assumed" in text
     assert "hidden_size = 4096" in text
-    assert "a prefill of all tokens at once, 2,048 unless --dim sequence=N says otherwise" in text
+    assert "a prefill of all tokens at once (--dim sequence=N); the network was made for up to 2,048" in text
+    assert "sequence = 2048, the source's default" in text
     assert report.parameters.trainable == 6_738_415_616  # the defaults are those of the first 7B
 
 

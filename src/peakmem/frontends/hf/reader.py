@@ -94,8 +94,8 @@ def _read(config: Config, path: Path, folder: Path | None, options: Options, kv_
     notes = [dtype_note, *assumed, *design.notes]
     if design.longest is not None:
         notes.append(
-            f"a run is a prefill of all tokens at once, {defaults['sequence']:,} unless --dim sequence=N says "
-            f"otherwise; the network was made for up to {design.longest:,}"
+            "a run is a prefill of all tokens at once (--dim sequence=N); "
+            f"the network was made for up to {design.longest:,}"
         )
     notes += _said(options, head, config, network, scheme)
     if not cache.entries:
