@@ -1,5 +1,7 @@
 """Binding, dtypes, assumptions and totals of whole estimates."""
 
+import sys
+
 import pytest
 
 import peakmem
@@ -194,3 +196,13 @@ def test_two_values_for_one_dimension_are_refused():
     with pytest.raises(peakmem.UsageError, match="'batch' is given two values, 2 and 3"):
         peakmem.estimate("resnet18", batch=2, dims={"batch": 3})
     assert peakmem.estimate("resnet18", batch=2, dims={"batch": 2}).inputs[0].shape == (2, 3, 224, 224)
+
+
+@pytest.mark.parametrize("library", ["torch", "keras"])
+def test_a_missing_library_is_one_sentence_with_what_to_install(tmp_path, monkeypatch, library):
+    (tmp_path / f"needs_{library}.py").write_text(f"import {library}\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(peakmem.MissingLibrary, match=rf"pip install 'peakmem\[{library}\]'"):
+        peakmem.load(f"needs_{library}:Thing")

@@ -13,7 +13,7 @@ from contextlib import redirect_stdout
 from importlib import import_module
 from pathlib import Path
 
-from peakmem.errors import UsageError
+from peakmem.errors import MissingLibrary, UsageError
 from peakmem.ir.graph import Graph
 
 _FACTORY = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")
@@ -41,6 +41,8 @@ def read_factory(text: str, *, inputs: object, batch: int | None) -> Graph:
         with redirect_stdout(sys.stderr):
             found: object = import_module(module_name)
     except ModuleNotFoundError as fault:
+        if fault.name in ("torch", "keras"):
+            raise MissingLibrary(fault.name, extra=fault.name, purpose=f"{text!r}") from fault
         raise UsageError(
             f"there is no module {fault.name!r}",
             where=text,
