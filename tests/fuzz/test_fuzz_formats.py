@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import signal
-from collections import Counter
-
 import pytest
 
 from tests.fuzz import formats, mutation
-from tests.fuzz.test_fuzz_onnx import HANG_SECONDS, SEED, Hang, fall
+from tests.fuzz.running import SEED, run
 
 CASES = 250
 # per format
@@ -26,25 +23,7 @@ def test_damaged_files_end_in_a_report_or_an_error(name, tmp_path):
         path.write_bytes(data)
         outcome = mutation.outcome(path)
         assert outcome.kind in ("report", "UnboundDimension"), (seed_name, outcome)
-    kinds: Counter[str] = Counter()
-    violations = []
-    before = signal.signal(signal.SIGALRM, fall)
-    try:
-        for case in range(CASES):
-            data, what = mutation.mutant(found, case, SEED, module.damage, blind=0.5)
-            path.write_bytes(data)
-            signal.alarm(HANG_SECONDS)
-            try:
-                outcome = mutation.outcome(path, mutation.questions(case, SEED))
-            except Hang:
-                outcome = mutation.Outcome("VIOLATION", f"ran for {HANG_SECONDS} s", HANG_SECONDS, 0)
-            signal.alarm(0)
-            kinds[outcome.kind] += 1
-            if outcome.kind == "VIOLATION":
-                violations.append(f"{name}, seed {SEED}, case {case}: {what}\n    {outcome.detail}")
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+    kinds, violations = run(found, path, CASES, module.damage, blind=0.5)
     assert not violations, "\n".join(violations)
     # Damage that only ever met the reader's first check would test little.
     assert kinds["report"] > CASES // 50, kinds

@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-from collections import Counter
-
 import pytest
 
 from tests.fuzz import mutation, seeds
+from tests.fuzz.running import SEED, run
 
 CASES = 1500
-SEED = 20_240
-# changed by hand now and then; a fixed one keeps a failure repeatable
-HANG_SECONDS = 30
-
-
-class Hang(BaseException):
-    """Not an Exception, so that nothing catches it on the way."""
-
-
-def fall(*_: object) -> None:
-    raise Hang
 
 
 @pytest.fixture(scope="module")
@@ -38,25 +25,7 @@ def files(tmp_path_factory):
 
 def test_damaged_files_end_in_a_report_or_an_error(files):
     found, path = files
-    kinds: Counter[str] = Counter()
-    violations = []
-    before = signal.signal(signal.SIGALRM, fall)
-    try:
-        for case in range(CASES):
-            data, what = mutation.mutant(found, case, SEED)
-            path.write_bytes(data)
-            signal.alarm(HANG_SECONDS)
-            try:
-                outcome = mutation.outcome(path, mutation.questions(case, SEED))
-            except Hang:
-                outcome = mutation.Outcome("VIOLATION", f"ran for {HANG_SECONDS} s", HANG_SECONDS, 0)
-            signal.alarm(0)
-            kinds[outcome.kind] += 1
-            if outcome.kind == "VIOLATION":
-                violations.append(f"seed {SEED}, case {case}: {what}\n    {outcome.detail}")
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+    kinds, violations = run(found, path, CASES)
     assert not violations, "\n".join(violations)
     # Damage that only ever met the reader's first check would test little.
     assert kinds["report"] > CASES // 10
