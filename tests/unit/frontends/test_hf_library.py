@@ -112,12 +112,17 @@ def test_variants_have_the_parameters_of_the_library(architecture: str, fields: 
     assert _ours(architecture, fields, tmp_path) == _library(architecture, fields)
 
 
+OLD_NAMES = {"LLaMAForCausalLM": "LlamaForCausalLM"}
+# names that early configurations have and the library no longer knows
+
+
 @pytest.mark.parametrize(("architecture", "family"), PLAIN)
 def test_defaults_and_heads_are_those_of_the_library(architecture: str, family: str, tmp_path: Path) -> None:
     fields: Fields = {"model_type": family}
     if family == "deepseek_v2":
         fields["num_experts_per_tok"] = 2
-    theirs, ours = _library(architecture, fields), _ours(architecture, fields, tmp_path)
+    ours = _ours(architecture, fields, tmp_path)
+    theirs = _library(OLD_NAMES.get(architecture, architecture), fields)
     if architecture in TIED_THE_OTHER_WAY:
         assert sorted(theirs.values()) == sorted(ours.values())
     else:
