@@ -12,22 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from peakmem.cli import VERBS, main
+from peakmem.cli import VERBS
 from peakmem.report.codec import from_json
-
-
-@pytest.fixture
-def run(capsys, monkeypatch, tmp_path):
-    """Call the command line in a scratch folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as done:
-            main(list(arguments))
-        captured = capsys.readouterr()
-        return int(done.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 def table(text: str, title: str) -> list[list[str]]:

@@ -6,24 +6,9 @@ import json
 
 import pytest
 
-from peakmem.cli import main
 from peakmem.frontends.formats import listed
 from tests.cli.test_cli import number, table
 from tests.unit.frontends import tflite_files as made
-
-
-@pytest.fixture
-def run(capsys, monkeypatch, tmp_path):
-    """Call the command line in a scratch folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as done:
-            main(list(arguments))
-        captured = capsys.readouterr()
-        return int(done.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 def weights_file(path):

@@ -1,9 +1,10 @@
 """Published models: the fields of their config.json, and the parameters their makers state.
 
 Counts are those of the model cards (the safetensors metadata of the hub) and papers, less what is
-stored beside the parameters (buffers, a second copy of a tied head). Each but Flan-T5, ByT5 and mT5,
-whose heads transformers 5 ties in a module built from a configuration alone, was confirmed by building
-the module of transformers 5.23 on the meta device from the same fields.
+stored beside the parameters (buffers, a second copy of a tied head), written down without the cards at
+hand. Each but Flan-T5, ByT5 and mT5, whose heads transformers 5 ties in a module built from a
+configuration alone, was confirmed by building the module of transformers 5.23 on the meta device from
+the same fields.
 """
 
 from __future__ import annotations

@@ -253,15 +253,15 @@ MIB = 1 << 20
         # … and for Llama 3 8B at 8192
         ({"block_count": 32, "context_length": 8192, "embedding_length": 4096, "attention__head_count": 32,
           "attention__head_count_kv": 8}, 1024),
-        # Mistral 7B at 32768: 4096 MiB
+        # by hand, Mistral 7B: 2 × 32 layers × 32768 tokens × 8 heads × 128 × 2 B
         ({"block_count": 32, "context_length": 32768, "embedding_length": 4096, "attention__head_count": 32,
           "attention__head_count_kv": 8}, 4096),
-        # Gemma 7B: heads of 256, 16 of them, on a width of 3072; 28 layers, 8192 tokens: 3584 MiB
+        # by hand, Gemma 7B: 2 × 28 layers × 8192 tokens × 16 heads × 256 × 2 B
         ({"block_count": 28, "context_length": 8192, "embedding_length": 3072, "attention__head_count": 16,
           "attention__head_count_kv": 16, "attention__key_length": 256, "attention__value_length": 256}, 3584),
     ],
 )  # fmt: skip
-def test_published_cache_sizes(keys, mib):
+def test_cache_sizes(keys, mib):
     assert cache(**keys)["KV cache"] == mib * MIB
 
 
