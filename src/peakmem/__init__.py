@@ -5,7 +5,8 @@
     >>> answer.peak_bytes, answer.weights_bytes
     (4816896, 17015584)
 
-`load` reads a model file or a built-in network into a Graph, `estimate` computes the report.
+`load` reads a model file or a built-in network into a Graph, `estimate` computes the report, `measure` runs it on
+engines and tells what it took.
 Names are imported when they are first used, so that `import peakmem` costs nothing.
 """
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     )
     from peakmem.ir.builder import GraphBuilder
     from peakmem.ir.graph import Graph, Operator, Tensor
+    from peakmem.measurement import measure
+    from peakmem.measuring.record import Measurement
     from peakmem.pipeline import compare, estimate, load
     from peakmem.report.comparison import Comparison
     from peakmem.report.model import Estimate
@@ -39,6 +42,7 @@ _HOMES = {
     "Graph": "peakmem.ir.graph",
     "GraphBuilder": "peakmem.ir.builder",
     "GraphError": "peakmem.errors",
+    "Measurement": "peakmem.measuring.record",
     "MissingLibrary": "peakmem.errors",
     "Operator": "peakmem.ir.graph",
     "PeakmemError": "peakmem.errors",
@@ -49,6 +53,7 @@ _HOMES = {
     "compare": "peakmem.pipeline",
     "estimate": "peakmem.pipeline",
     "load": "peakmem.pipeline",
+    "measure": "peakmem.measurement",
 }
 
 __all__ = [
@@ -58,6 +63,7 @@ __all__ = [
     "Graph",
     "GraphBuilder",
     "GraphError",
+    "Measurement",
     "MissingLibrary",
     "Operator",
     "PeakmemError",
@@ -69,6 +75,7 @@ __all__ = [
     "compare",
     "estimate",
     "load",
+    "measure",
 ]
 
 

@@ -6,7 +6,10 @@
     ├── FormatError              the file is not what it should be (truncated, corrupt, hostile)
     ├── GraphError               the network contradicts itself (cycle, duplicate, dangling name)
     │   └── ShapeError           shapes that cannot go together
-    └── MissingLibrary           an optional library is needed for this input
+    ├── MissingLibrary           an optional library is needed for this input
+    ├── ConversionError          a tool could not bring the model into another format
+    ├── Denied                   the system does not let us look at a process
+    └── Ended                    the process that was looked at is gone
 
 A message says what is wrong, where, what was expected and what to type next.
 A broken budget is an answer, not an error: it exits with 1 and raises nothing.
@@ -74,3 +77,24 @@ class MissingLibrary(PeakmemError):
             f"{purpose} needs {library}, which is not installed",
             hint=f"pip install 'peakmem[{extra}]'",
         )
+
+
+class ConversionError(PeakmemError):
+    """A tool of another project could not bring the model into another format.
+
+    `operators` are those it cannot convert, by the names it has for them; empty when it failed for another reason.
+    """
+
+    def __init__(
+        self, what: str, *, operators: tuple[str, ...] = (), where: str = "", expected: str = "", hint: str = ""
+    ) -> None:
+        self.operators = operators
+        super().__init__(what, where=where, expected=expected, hint=hint)
+
+
+class Denied(PeakmemError):
+    """The system does not let us look at a process."""
+
+
+class Ended(PeakmemError):
+    """The process is not there any more."""

@@ -32,26 +32,41 @@ ALLOWED: dict[str, set[str]] = {
     "binding": {"errors", "ir", "frontends"},
     "study": {"ir", "layers", "parameters", "passes", "timeline"},
     "conventions": {"ir", "layers", "liveness", "passes", "study"},
-    "render": {"report", "units"},
+    "measuring": {"errors", "units", "dtypes"},
+    "render": {"measuring", "report", "units"},
 }
 # the parts of the package named here import those and no other; what stands later may import more
 ANALYSES = {"binding", "conventions", "layers", "liveness", "naming", "parameters", "passes", "study", "timeline"}
-ALLOWED["report"] = GROUND | ANALYSES | {"ir"}
+ALLOWED["report"] = GROUND | ANALYSES | {"ir", "measuring"}
 ALLOWED["comparison"] = ALLOWED["report"] | {"report"}
 ALLOWED["claims"] = ALLOWED["comparison"] | {"frontends"}
 ALLOWED["pipeline"] = ALLOWED["claims"] | {"comparison", "zoo"}
-ALLOWED["cli"] = ALLOWED["pipeline"] | {"claims", "pipeline", "render"}
+ALLOWED["conversion"] = GROUND | {"binding", "frontends", "ir", "measuring", "pipeline", "zoo"}
+ALLOWED["measurement"] = {"conversion", "errors", "measuring"}
+ALLOWED["cli"] = ALLOWED["pipeline"] | {"claims", "measurement", "measuring", "pipeline", "render"}
 ALLOWED["__main__"] = {"cli"}
-ALLOWED["__init__"] = {"_version", "errors", "ir", "pipeline", "report"}
+ALLOWED["__init__"] = {"_version", "errors", "ir", "measurement", "measuring", "pipeline", "report"}
 
 LIBRARIES: dict[str, tuple[str, ...]] = {
     "click": ("cli/",),
-    "msgspec": ("cli/formats.py", "report/"),
-    "numpy": ("ir/shapes/fold_", "zoo/export.py"),
-    "onnx": ("frontends/onnx/rules.py", "zoo/export.py"),
+    "msgspec": ("cli/formats.py", "measuring/record.py", "report/"),
+    "numpy": ("conversion/", "ir/shapes/fold_", "measuring/", "zoo/export.py"),
+    "onnx": ("conversion/", "frontends/onnx/rules.py", "zoo/export.py"),
     "rich": ("render/terminal.py",),
-    "torch": ("frontends/torch/",),
-    "keras": ("frontends/keras/",),
+    "torch": ("conversion/", "frontends/torch/", "measuring/runners/"),
+    "keras": ("conversion/", "frontends/keras/"),
+    "ncnn": ("measuring/runners/ncnn.py",),
+    "onnxruntime": ("measuring/runners/onnxruntime.py",),
+    "ai_edge_litert": ("conversion/to_tflite.py", "measuring/runners/litert.py"),
+    "flatbuffers": ("conversion/to_tflite.py",),
+    "tflite_micro": ("measuring/runners/tflm.py",),
+    "openvino": ("conversion/to_openvino.py", "measuring/runners/openvino.py"),
+    "executorch": ("conversion/to_pte.py", "measuring/runners/executorch.py"),
+    "MNN": ("conversion/to_mnn.py", "measuring/runners/mnn.py"),
+    "_tools": ("conversion/to_mnn.py",),
+    "litert_torch": ("conversion/to_tflite.py",),
+    "ai_edge_quantizer": ("conversion/to_tflite.py",),
+    "ml_dtypes": ("measuring/arrays.py",),
     "yaml": ("frontends/table/source.py",),
 }
 # where each library of others may be imported at all

@@ -20,9 +20,11 @@ LONGEST_MESSAGE = 4000
 
 VERBS = {
     "check-table": ("peakmem.cli.check_table:command", "Check a published layer table row by row."),
+    "engines": ("peakmem.cli.engines:command", "List the engines that can be measured, and their settings."),
     "estimate": ("peakmem.cli.estimate:command", "How much memory a network needs (the default verb)."),
     "convert-check": ("peakmem.cli.convert_check:command", "Compare two readings of one network tensor by tensor."),
     "formats": ("peakmem.cli.formats:command", "List what is read, what it needs, what cannot be known from it."),
+    "measure": ("peakmem.cli.measure:command", "Run a network on engines and tell what memory it took."),
     "schema": ("peakmem.cli.schema:command", "Print the JSON schema of a report."),
     "zoo": ("peakmem.cli.zoo:command", "List the built-in networks, or write one out as an ONNX file."),
 }
@@ -62,6 +64,7 @@ Examples:
   peakmem Llama-3-8B/config.json --context 8192 --kv-dtype fp8
   peakmem torchvision.models:resnet50 --input 1x3x224x224
   peakmem convert-check model.onnx model.tflite
+  peakmem measure mobilenet_v2 --engine ncnn,onnxruntime --set ncnn.lightmode=on,off
 """
 
 

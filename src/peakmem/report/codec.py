@@ -9,6 +9,7 @@ import json
 from typing import Any, cast
 
 from peakmem.errors import FormatError
+from peakmem.measuring import record
 from peakmem.report import claims, comparison
 from peakmem.report.comparison import Comparison
 from peakmem.report.model import SCHEMA, Estimate
@@ -53,6 +54,7 @@ REPORTS: dict[str, tuple[str, type]] = {
     "claims": (claims.SCHEMA, claims.Claims),
     "comparison": (comparison.SCHEMA, Comparison),
     "estimate": (SCHEMA, Estimate),
+    "measurement": (record.SCHEMA, record.Measurement),
 }
 # by the name `peakmem schema` knows them
 

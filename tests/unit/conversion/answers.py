@@ -1,0 +1,107 @@
+"""What engines answer to the same input, so that a converted file can be held against the one it was made from.
+
+python answers.py KIND PATH VALUES.npz OUT.npz        in a process of its own: a wrong file may crash an engine
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+Values = Mapping[str, Any]
+
+
+def answers(kind: str, path: str, values: Values, folder: Path) -> list[Any]:
+    """The outputs of the file at `path` for `values`, arrays by the names its engine has for its inputs."""
+    import numpy as np
+
+    np.savez(folder / "values.npz", **values)
+    out = folder / f"{kind}.npz"
+    order = [sys.executable, __file__, kind, path, str(folder / "values.npz"), str(out)]
+    done = subprocess.run(order, capture_output=True, text=True, check=False, timeout=300)
+    if done.returncode != 0:
+        raise RuntimeError(f"{kind} ended with code {done.returncode}: {done.stderr[-400:]}")
+    with np.load(out) as found:
+        return [found[name] for name in sorted(found, key=lambda name: int(name[4:]))]
+
+
+def of_onnx(path: str, values: Values) -> list[Any]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return list(session.run(None, dict(values)))
+
+
+def of_ncnn(path: str, values: Values) -> list[Any]:
+    import ncnn
+    import numpy as np
+
+    net = ncnn.Net()
+    net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
+    assert net.load_param(path) == 0
+    assert net.load_model(path.removesuffix(".param") + ".bin") == 0
+    found = []
+    with net.create_extractor() as extractor:
+        for name in net.input_names():
+            extractor.input(name, ncnn.Mat(np.ascontiguousarray(values[name])).clone())
+        for name in net.output_names():
+            code, out = extractor.extract(name)
+            assert code == 0, f"{name}: {code}"
+            found.append(np.array(out))
+    return found
+
+
+def of_openvino(path: str, values: Values) -> list[Any]:
+    import openvino
+
+    core = openvino.Core()
+    model = core.read_model(path)
+    names = [given.any_name for given in model.outputs]
+    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    found = compiled(dict(values))
+    return [found[name] for name in names]
+
+
+def of_mnn(path: str, values: Values) -> list[Any]:
+    import MNN
+    import numpy as np
+
+    interpreter = MNN.Interpreter(path)
+    session = interpreter.createSession({"backend": "CPU", "precision": "high", "numThread": 1})
+    types = {"float32": MNN.Halide_Type_Float, "int32": MNN.Halide_Type_Int, "int64": MNN.Halide_Type_Int}
+    for name, given in interpreter.getSessionInputAll(session).items():
+        value = values[name].astype("int32") if values[name].dtype == np.int64 else values[name]
+        interpreter.resizeTensor(given, value.shape)
+        interpreter.resizeSession(session)
+        here = MNN.Tensor(
+            value.shape, types[str(value.dtype)], np.ascontiguousarray(value), MNN.Tensor_DimensionType_Caffe
+        )
+        given.copyFrom(here)
+    interpreter.runSession(session)
+    found = []
+    for given in interpreter.getSessionOutputAll(session).values():
+        shape = given.getShape()
+        here = MNN.Tensor(shape, MNN.Halide_Type_Float, np.zeros(shape, np.float32), MNN.Tensor_DimensionType_Caffe)
+        given.copyToHostTensor(here)
+        found.append(np.array(here.getNumpyData()).reshape(shape))
+    return found
+
+
+ENGINES: dict[str, Callable[[str, Values], list[Any]]] = {
+    "onnx": of_onnx, "ncnn": of_ncnn, "openvino": of_openvino, "mnn": of_mnn,
+}  # fmt: skip
+
+
+if __name__ == "__main__":
+    import numpy
+
+    kind, model, given, out = sys.argv[1:]
+    with numpy.load(given) as told:
+        numpy.savez(out, *ENGINES[kind](model, dict(told)))
