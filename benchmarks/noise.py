@@ -40,7 +40,7 @@ PHASES = ("import", "load", "run 1", "run 3")
 # a mark that only some engines set belongs to the phase after it
 WANTED = 64.0
 # KiB either way, of RssAnon and of live bytes
-LENGTHS = (0, 512, 1111, 2048, 3333, 5000)
+LENGTHS = (0, 333, 800, 1500, 2222, 3000)
 # bytes by which the environment or the command line is longer
 ADDR_NO_RANDOMIZE = 0x0040000
 # of personality(2): a process and what it starts have their stack, heap and libraries at the same addresses each time

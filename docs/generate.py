@@ -15,14 +15,20 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from types import ModuleType
 
 import click
 from shown import DOCS, check, documents, refresh
 
 from peakmem.cli import VERBS, group
 from peakmem.conventions import CONVENTIONS
+from peakmem.measurement import convertible
+from peakmem.measuring import record
+from peakmem.measuring.engine import COMMON, engines
+from peakmem.measuring.summary import FIGURES
 from peakmem.passes.assume import ASSUMPTIONS, DEFAULT_ASSUMPTION
 from peakmem.pipeline import estimate
+from peakmem.render.measurement import said
 from peakmem.report import model as report
 from peakmem.zoo import NETWORKS
 
@@ -241,9 +247,53 @@ What `peakmem.estimate` returns, `--json` writes and `peakmem schema` describes 
 
 def report_page() -> str:
     """The report's classes field by field, with the notes that stand under them in the code."""
-    out = [REPORT]
-    classes = [item for item in vars(report).values() if isinstance(item, type) and is_dataclass(item)]
-    for item in sorted(classes, key=lambda item: item is not report.Estimate):
+    return "\n".join([REPORT, *_classes(report, report.Estimate)])
+
+
+MEASUREMENT = f"""\
+# Measurement
+
+What `peakmem.measure` returns, `peakmem measure --json` writes and `peakmem schema measurement` describes as a JSON
+schema. Its version is `{record.SCHEMA}`: fields may be added within a version. Everything is as it was read; `rows`
+sums the cells up. The figures of a row:
+"""
+
+
+def measurement_page() -> str:
+    """The measurement's classes field by field."""
+    figures = [(f"`{name}`", text) for name, text in FIGURES.items()]
+    out = [MEASUREMENT, table(("figure", "what it is"), figures), ""]
+    return "\n".join([*out, *_classes(record, record.Measurement)])
+
+
+ENGINES = """\
+# Engines
+
+`peakmem engines NAME` prints these. `--set [ENGINE.]NAME=VALUE,…` sets them, several values make a matrix; defaults are
+the engine's own. Settings marked "conversion" say how a built-in network is brought to what the engine reads.
+"""
+
+
+def engines_page() -> str:
+    """Every engine with its settings."""
+    out = [ENGINES]
+    common = [name for name, *_ in COMMON]
+    for one in engines():
+        out += [f"## `{one.name}`", "", f"Reads {', '.join(one.reads)}; `pip install 'peakmem[{one.extra}]'`.", ""]
+        rows = [
+            (f"`{setting.name}`", said(setting.default), setting.expected, setting.effect)
+            for setting in convertible(one).settings
+            if setting.name not in common
+        ]
+        out += [table(("setting", "default", "values", "what it moves"), rows), ""]
+    rows = [(f"`{name}`", said(default), effect) for name, default, _, effect in COMMON]
+    return "\n".join([*out, "## Every engine", "", table(("setting", "default", "what it moves"), rows)])
+
+
+def _classes(module: ModuleType, first: type) -> list[str]:
+    out: list[str] = []
+    classes = [item for item in vars(module).values() if isinstance(item, type) and is_dataclass(item)]
+    for item in sorted(classes, key=lambda item: item is not first):
         notes = _notes(item)
         rows = [(f"`{entry.name}`", f"`{entry.type}`", notes.get(entry.name, "")) for entry in fields(item)]
         out += [f"## {item.__name__}", "", inspect.cleandoc(item.__doc__ or ""), ""]
@@ -255,7 +305,7 @@ def report_page() -> str:
         ]
         if properties:
             out += ["In Python also:", "", table(("property", "meaning"), properties), ""]
-    return "\n".join(out)
+    return out
 
 
 def _notes(item: type) -> dict[str, str]:
@@ -280,7 +330,9 @@ MAKERS: Mapping[str, Callable[[], str]] = {
     "assumptions.md": assumptions_page,
     "cli.md": cli_page,
     "conventions.md": conventions_page,
+    "engines.md": engines_page,
     "formats.md": formats_page,
+    "measurement.md": measurement_page,
     "operators.md": operators_page,
     "report.md": report_page,
     "zoo.md": zoo_page,

@@ -23,11 +23,11 @@ from peakmem.measuring.summary import row
 
 def measure(
     model: str, *, engines: Sequence[str] = ("onnxruntime",), settings: Iterable[str] = (), singly: bool = False,
-    cells: Sequence[str] = (),
-    repeat: int = 3, counted: int = 1, runs: int = 3, batch: int | None = None,
+    cells: Sequence[str] = (), repeat: int = 3, counted: int = 1, runs: int = 3, batch: int | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None, dims: Mapping[str, int] | None = None,
-    inputs: Sequence[str] = (), feed: str | Path | Sequence[str | Path] | None = None, timeout: float = 600.0, memory_limit: int = 0,
-    cache: Path | None = None, events: Path | None = None, timeline: bool = False, progress: Progress | None = None,
+    inputs: Sequence[str] = (), feed: str | Path | Sequence[str | Path] | None = None, timeout: float = 600.0,
+    memory_limit: int = 0, cache: Path | None = None, events: Path | None = None, timeline: bool = False,
+    progress: Progress | None = None,
 ) -> Measurement:  # fmt: skip
     """Run `model` on `engines` with every combination of `settings`, each cell in processes of its own.
 

@@ -86,8 +86,14 @@ def imports(path: Path) -> Iterator[str]:
                 yield from (f"peakmem.{alias.name}" for alias in node.names)
             else:
                 yield node.module or ""
-        elif isinstance(node, ast.Constant) and (match := _HOME.fullmatch(str(node.value))):
+        elif isinstance(node, ast.Constant) and (match := _HOME.fullmatch(str(node.value))) and _exists(match[1]):
             yield match[1]
+
+
+def _exists(name: str) -> bool:
+    """Whether a text like a module's name is one: domains of operators look alike."""
+    path = ROOT.parent.joinpath(*name.split("."))
+    return path.is_dir() or path.with_suffix(".py").is_file()
 
 
 SOURCES = {str(path.relative_to(ROOT)): path for path in sorted(ROOT.rglob("*.py"))}

@@ -78,6 +78,8 @@ def _by_bytes(path: Path) -> str | None:
         raise FormatError(f"cannot be read ({fault.strerror})", where=str(path)) from fault
     if head[4:6] == b"ET" and head[6:8].isdigit():
         return "pte"
+    if head[4:8] == b"ORTM":
+        return "ort"
     if path.suffix == ".py":
         return "torch"
     if path.suffix == ".xml" and re.search(rb"<net\s", head):
@@ -87,7 +89,7 @@ def _by_bytes(path: Path) -> str | None:
 
 def _in_folder(folder: Path) -> Path:
     """The one model in a folder; a folder of another kind is returned as it is, for the front ends."""
-    ends = (".onnx", ".param", ".tflite", ".xml", ".pte", ".mnn", ".keras", ".pt2")
+    ends = (".onnx", ".param", ".tflite", ".xml", ".ort", ".pte", ".mnn", ".keras", ".pt2")
     try:
         found = sorted(path for path in folder.iterdir() if path.name.endswith(ends) and path.is_file())
     except OSError as fault:
@@ -121,7 +123,7 @@ def sizes_of(
         UsageError: names that are not there, a factory that fails.
         ShapeError: the shapes contradict the network.
     """
-    if source.kind in ("openvino", "pte", "mnn") or source.text.endswith(".py"):
+    if source.kind in ("openvino", "ort", "pte", "mnn") or source.text.endswith(".py"):
         return source, Sizes(_ir_inputs(source, shapes or {}) if source.kind == "openvino" else given_ports(inputs))
     from peakmem.binding import bound
     from peakmem.pipeline import load, paused_collection

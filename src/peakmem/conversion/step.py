@@ -36,6 +36,7 @@ Value: TypeAlias = bool | int | str
 KINDS: Mapping[str, str] = {
     "zoo": "a built-in network, such as mobilenet_v2:width=0.5",
     "onnx": "an ONNX file, with the files of its external data beside it",
+    "ort": "a file of ONNX Runtime's own format",
     "ncnn": "a .param file with its .bin beside it, of the same stem",
     "tflite": "a .tflite file",
     "openvino": "an IR .xml with its .bin beside it, of the same stem",

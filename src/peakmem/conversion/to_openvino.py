@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from typing import Any
 
@@ -42,7 +43,13 @@ def convert(job: Job) -> Made:
         lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("Check '")]
         raise ConversionError(f"OpenVINO cannot read the ONNX file: {' '.join(lines)[:400]}") from fault
     target = job.target / f"{job.name}.xml"
-    openvino.save_model(model, target, compress_to_fp16=bool(job.options["fp16"]))
+    try:
+        openvino.save_model(model, target, compress_to_fp16=bool(job.options["fp16"]))
+    except RuntimeError as fault:
+        if "iostream" not in str(fault):
+            raise
+        # "basic_ios::clear: iostream error" on a full disk; the part that was written is gone again
+        raise OSError(errno.ENOSPC, "No space left on device") from fault
     return Made(target.name, _inputs(model, job))
 
 

@@ -21,6 +21,8 @@ STEPS = (
             Option("planning", "greedy", ("greedy", "naive"), "planned buffer: places shared by tensors that do not "
                    "live together, or one for each tensor"),
             Option("fold_batch_norm", True, (), "batch norms become part of the convolution in front of them"),
+            Option("fold_constants", False, (), "what no input changes is computed once; else every matrix of a linear "
+                   "layer that XNNPACK does not take is transposed in the planned buffer, in each run"),
         ),
     ),
 )  # fmt: skip
@@ -56,6 +58,11 @@ def convert(job: Job) -> Made:
     try:
         edge = to_edge_transform_and_lower(program, partitioner=partitioners)
         del program
+        if job.options["fold_constants"]:
+            from executorch.exir.passes.constant_prop_pass import constant_prop_pass
+
+            # transform() takes passes over graphs; this one is over programs and has no public place
+            edge._edge_programs = {name: constant_prop_pass(one) for name, one in edge._edge_programs.items()}
         left = _left(edge) if xnnpack else []
         made = edge.to_executorch(ExecutorchBackendConfig(memory_planning_pass=MemoryPlanningPass(plan)))
     except Exception as fault:  # whatever its passes raise

@@ -148,17 +148,8 @@ def main(write: int, read: int) -> None:
             exec(compile(file.read(), orders["runner"], "exec"), space)
         runner = space["Runner"](orders["settings"], tools)
         measure(runner, orders, tools, tell, hear)
-    except (Unsupported, NotImplementedError) as fault:
-        tell("end", "unsupported", sentence(fault))
-    except (Missing, ModuleNotFoundError) as fault:
-        tell("end", "missing", sentence(fault))
-    except MemoryError as fault:
-        tell("end", "out of memory", sentence(fault))
-    except PermissionError as fault:
-        tell("end", "denied", sentence(fault))
     except BaseException as fault:
-        status = "out of memory" if "bad_alloc" in str(fault) or "allocate memory" in str(fault) else "failed"
-        tell("end", status, sentence(fault))
+        tell("end", status_of(fault), sentence(fault))
     else:
         tell("end", "ok", "")
     sys.stdout.flush()
@@ -179,6 +170,8 @@ def confine(orders: dict[str, Any], tell: Tell) -> None:
     cut = libc.unshare(0x40000000) == 0 or libc.unshare(0x10000000 | 0x40000000) == 0
     # CLONE_NEWNET, with CLONE_NEWUSER where the first needs a privilege
     tell("fact", "network", "cut off" if cut else "not cut off by the system, telemetry switched off by settings")
+    fixed = libc.personality(0xFFFFFFFF) & 0x0040000
+    tell("fact", "addresses", "the same in every process" if fixed else "drawn anew for every process")
     import resource
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -200,14 +193,7 @@ def measure(runner: Any, orders: dict[str, Any], tools: Tools, tell: Tell, hear:
     tell("ports")
     for _ in ports:
         name, dtype, shape, path = marshal.loads(hear(int.from_bytes(hear(4), "little")))
-        data = bytearray(os.path.getsize(path))
-        with open(path, "rb", buffering=0) as file:
-            view = memoryview(data)
-            while view:
-                view = view[file.readinto(view) :]
-        values.append((name, tuple(shape), dtype, data))
-    data = view = None
-    # else the last input would stay after the release
+        values.append((name, tuple(shape), dtype, contents(path)))
     runner.feed(values)
     del values
     tools.mark("inputs")
@@ -218,9 +204,31 @@ def measure(runner: Any, orders: dict[str, Any], tools: Tools, tell: Tell, hear:
     tools.mark("release")
 
 
+def contents(path: str) -> bytearray:
+    """A file's bytes, held once and by nobody else."""
+    data = bytearray(os.path.getsize(path))
+    with open(path, "rb", buffering=0) as file:
+        view = memoryview(data)
+        while view:
+            view = view[file.readinto(view) :]
+    return data
+
+
 def escaped(field: str) -> str:
     """A field without the characters that end it."""
     return field.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
+
+
+def status_of(fault: BaseException) -> str:
+    """What kind of end an exception is; engines say in many words that an allocation failed."""
+    said = str(fault)
+    if isinstance(fault, MemoryError) or any(sign in said for sign in ("bad_alloc", "llocate memory", "out of memory")):
+        return "out of memory"
+    if isinstance(fault, Unsupported | NotImplementedError):
+        return "unsupported"
+    if isinstance(fault, Missing | ModuleNotFoundError):
+        return "missing"
+    return "denied" if isinstance(fault, PermissionError) else "failed"
 
 
 def sentence(fault: BaseException) -> str:

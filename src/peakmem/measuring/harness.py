@@ -28,7 +28,7 @@ from peakmem.errors import Denied, Ended, FormatError, PeakmemError
 from peakmem.measuring import mappings, probes
 from peakmem.measuring.counter import build, log
 from peakmem.measuring.engine import Engine
-from peakmem.measuring.environment import TOKEN, environment
+from peakmem.measuring.environment import TOKEN, environment, fixed_addresses
 from peakmem.measuring.inputs import Given, Port, prepare
 from peakmem.measuring.record import Counted, Heap, InputUsed, Mark, Outcome, Run, Value
 
@@ -119,7 +119,7 @@ def _follow(order: Order, scratch: Path, preload: str) -> Run:
     wire_read, wire_write = os.pipe()
     answer_read, answer_write = os.pipe()
     try:
-        with (scratch / "output").open("wb") as output:
+        with (scratch / "output").open("wb") as output, fixed_addresses():
             child = subprocess.Popen(
                 [sys.executable, "-S", "-P", "-s", "-B", str(CHILD), f"{wire_write:04d}", f"{answer_read:04d}"],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=scratch, env=variables,
@@ -221,7 +221,7 @@ def _hear(line: bytes, order: Order, process: _Process, answer: int, scratch: Pa
         if verb == "mark":
             phase, heap, counted = fields
             process.marks.append(_look(order, process, phase, heap, counted))
-            process.phase = _next(phase)
+            process.phase = _next(phase, loaded=any(mark.phase == "load" for mark in process.marks))
             process.began = time.monotonic()
             _send(answer, b"!")
         elif verb == "fact":
@@ -258,12 +258,12 @@ def _unescape(text: str) -> str:
     return "".join(out)
 
 
-def _next(phase: str) -> str:
-    """What comes after `phase`, for a reason that names it."""
-    order = {"interpreter": "import", "import": "load", "load": "inputs", "inputs": "run 1"}
-    if phase.startswith("run "):
-        return f"after {phase}"
-    return order.get(phase, f"after {phase}")
+def _next(phase: str, *, loaded: bool) -> str:
+    """What comes after `phase`, for a reason that names it; engines set marks of their own while they load."""
+    follows = {"interpreter": "import", "load": "inputs", "inputs": "run 1"}
+    if phase in follows:
+        return follows[phase]
+    return f"after {phase}" if loaded else "load"
 
 
 def _look(order: Order, process: _Process, phase: str, heap: str, counted: str) -> Mark:
@@ -370,11 +370,14 @@ def _with_events(run: Run, order: Order, process: _Process, events: Path, token:
     marks = []
     for mark in run.marks:
         phase = phases.get(mark.phase)
-        if mark.counted is not None and phase is not None:
+        if mark.counted is None:
+            marks.append(mark)
+        elif phase is None:
+            # the list was full before the phase ended; its totals are the counter's own and hold
+            marks.append(replace(mark, counted=replace(mark.counted, complete=False)))
+        else:
             counted = replace(mark.counted, libraries=phase.libraries, complete=phase.complete)
             marks.append(replace(mark, counted=counted))
-        else:
-            marks.append(mark)
     kept = str(_keep(order, process, events, token)) if order.events is not None else ""
     return replace(run, marks=tuple(marks), events_file=kept)
 

@@ -233,7 +233,7 @@ class Machine:
     huge_pages: str
     # of transparent huge pages
     address_randomisation: str
-    aslr_off: bool = False
+    # of the system; a measured process asks for none, and its facts say whether it was heard
 
 
 @dataclass(frozen=True, slots=True)

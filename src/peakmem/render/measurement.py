@@ -20,6 +20,8 @@ COLUMNS = (
     ("steady_heap", "heap, steady"),
 )
 # figure of a row, and what its column is called
+OF_THE_PROCESS = ("network", "addresses")
+# facts of the harness, not of the engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +231,7 @@ def _libraries(cell: Cell) -> Iterator[Table]:
 def _facts(cell: Cell) -> Iterator[tuple[str, str, str, str]]:
     run = _shown(cell, instrumented=False) or _shown(cell, instrumented=True)
     for name, value in (run.facts if run else {}).items():
-        if name != "network":
+        if name not in OF_THE_PROCESS:
             yield cell.engine, words(cell.chosen), name, value if len(value) <= 200 else value[:200] + " …"
 
 
@@ -239,8 +241,9 @@ def _how(report: Measurement) -> Iterator[str]:
     plain = max((sum(not run.instrumented for run in cell.runs) for cell in report.cells), default=0)
     counted = max((sum(run.instrumented for run in cell.runs) for cell in report.cells), default=0)
     yield f"{plain} processes a cell for resident figures, {counted} with the allocation counter for the heap"
-    network = {run.facts["network"] for cell in report.cells for run in cell.runs if "network" in run.facts}
-    yield from (f"network: {text}" for text in sorted(network))
+    for name in OF_THE_PROCESS:
+        told = {run.facts[name] for cell in report.cells for run in cell.runs if name in run.facts}
+        yield from (f"{name}: {text}" for text in sorted(told))
     used = {
         (one.name, "x".join(map(str, one.shape)), one.dtype, one.source)
         for cell in report.cells

@@ -83,6 +83,7 @@ def test_batch_norms_become_part_of_convolutions(tmp_path: Path) -> None:
             torch.testing.assert_close(program.module()(x), wanted, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_portable_program(tmp_path: Path) -> None:
     pytest.importorskip("executorch")
     path = tmp_path / "small.py"

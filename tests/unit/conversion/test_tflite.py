@@ -66,6 +66,7 @@ def int8(shape: tuple[int, ...]) -> Any:
     return np.random.default_rng(1).integers(-128, 128, shape).astype(np.int8)
 
 
+@pytest.mark.slow
 def test_int8_file_in_both_engines(tmp_path: Path) -> None:
     path = tmp_path / "small.py"
     path.write_text(SMALL, encoding="utf-8")

@@ -371,9 +371,7 @@ def test_names_of_a_file_never_become_code(tmp_path: Path) -> None:
         [onnx.ValueInfoProto(name=tensors[-1])], stored,
     )  # fmt: skip
     path = tmp_path / "evil.onnx"
-    path.write_bytes(
-        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)]).SerializeToString()
-    )
+    path.write_bytes(in_opset_17(graph))
     source, module = written(path)
     assert module.training is False
     assert source.inputs[0][0] == tensors[0]
@@ -418,9 +416,7 @@ def test_operators_without_a_rule_are_counted(tmp_path: Path) -> None:
         nodes, "g", [onnx.helper.make_tensor_value_info("x", 1, [1, 4, 3, 3])], [onnx.ValueInfoProto(name="e")]
     )
     path = tmp_path / "model.onnx"
-    path.write_bytes(
-        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)]).SerializeToString()
-    )
+    path.write_bytes(in_opset_17(graph))
     with pytest.raises(ConversionError, match=r"4 of 5 operators .* 2 × Hardmax, 1 × Bernoulli, 1 × LRN") as told:
         torch_source(bound(load(path)))
     assert told.value.operators == ("Bernoulli", "Hardmax", "LRN")
@@ -435,8 +431,6 @@ def test_a_tied_weight_is_one_parameter(tmp_path: Path) -> None:
         [onnx.numpy_helper.from_array(floats(9, 4), "table")],
     )  # fmt: skip
     path = tmp_path / "tied.onnx"
-    path.write_bytes(
-        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)]).SerializeToString()
-    )
+    path.write_bytes(in_opset_17(graph))
     compared(path, {"ids": longs(1, 8, 3)[None]})
     assert sum(value.numel() for value in written(path)[1].parameters()) == 36

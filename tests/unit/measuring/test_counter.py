@@ -53,7 +53,7 @@ def counted(library: Path, programs: Path) -> Start:
         wanted = {"LD_PRELOAD": str(library), **{name: str(value) for name, value in environment.items()}}
         done = subprocess.run(
             [programs / words[0] if isinstance(words[0], str) else words[0], *words[1:]],
-            capture_output=True, text=True, timeout=60, env=kept | wanted, check=False,
+            capture_output=True, text=True, timeout=300, env=kept | wanted, check=False,
         )  # fmt: skip
         assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
         return done

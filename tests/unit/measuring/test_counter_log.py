@@ -172,7 +172,7 @@ def start(tmp_path: Path, *words: str, **environment: str) -> tuple[Path, list[i
     log = tmp_path / "log"
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("LD_", "PEAKMEM_"))}
     done = subprocess.run(
-        [sys.executable, "-I", "-S", *words], capture_output=True, text=True, timeout=60, check=True,
+        [sys.executable, "-I", "-S", *words], capture_output=True, text=True, timeout=300, check=True,
         env=kept | {"LD_PRELOAD": str(found.path), "PEAKMEM_COUNTER_LOG": str(log), **environment},
     )  # fmt: skip
     first, _, maps = done.stdout.partition("\n")

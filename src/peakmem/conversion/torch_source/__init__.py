@@ -135,7 +135,10 @@ def _operator(writer: Writer, operator: Operator) -> None:
         if name and writer.computed.get(name) == "refused":
             writer.shape(name)
     call = Call(writer, operator)
-    made = translate(call)
+    try:
+        made = translate(call)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        raise Refused("attributes that do not fit its inputs") from None
     if isinstance(made, Many):
         targets = [_local(writer, operator, name) for name in operator.outputs]
         writer.lines.append(f"{', '.join(targets)}{',' if len(targets) == 1 else ''} = {made}")

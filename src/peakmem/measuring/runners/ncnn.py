@@ -17,7 +17,7 @@ READS = ("ncnn",)
 ENVIRONMENT: dict[str, str] = {}
 SETTINGS = (
     ("lightmode", True, (), "free a blob after its last reader, and weights once they are repacked"),
-    ("fp16_packed", True, (), "fp16 side by side in one register, on graphics processors and Arm"),
+    ("fp16_packed", True, (), "fp16 side by side in one register, on graphics processors"),
     ("fp16_storage", True, (), "weights in fp16 (x86: of inner products; Arm: blobs too) where the processor converts"),
     ("fp16_arithmetic", True, (), "compute in fp16 where the processor can; off without fp16_storage"),
     ("bf16_packed", False, (), "bf16 side by side in one register, on graphics processors"),

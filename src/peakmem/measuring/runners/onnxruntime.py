@@ -52,7 +52,7 @@ SETTINGS = (
         ("sequential", "parallel"),
         "independent operators at the same time; switches patterns off",
     ),
-    ("inter_threads", 1, (), "threads between operators, for the parallel mode; 0 is the engine's own"),
+    ("inter_threads", 1, (), "threads between operators, for the parallel mode"),
     ("allow_spinning", True, (), "idle threads spin before they sleep; moves time, not memory"),
     (
         "binding",
@@ -232,6 +232,8 @@ class Runner:
                 arrays[name] = array
                 continue
             raw = raw or how == "numpy"
+            if number and not hasattr(engine.OrtValue, "ortvalue_from_numpy_with_onnx_type"):
+                raise self.tools.Unsupported(f"this version of onnxruntime binds no {dtype} ({name!r})")
             make = engine.OrtValue
             arrays[name] = (
                 make.ortvalue_from_numpy_with_onnx_type(array, number) if number else make.ortvalue_from_numpy(array)

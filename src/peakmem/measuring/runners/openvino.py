@@ -111,6 +111,8 @@ class Runner:
         chosen, tools = self.settings, self.tools
         if chosen["keep_model"] and chosen["compile"] == "file":
             raise tools.Unsupported("keep_model keeps what was read and compile=file reads nothing apart")
+        if chosen["release_memory"] and not hasattr(self.openvino.CompiledModel, "release_memory"):
+            raise tools.Unsupported("this version of OpenVINO has no release_memory")
         if chosen["requests"] < 1:
             raise tools.Unsupported("requests has to be 1 or more")
         if not model.endswith((".xml", ".onnx")):

@@ -1,0 +1,402 @@
+"""The page of ncnn_post.py: tables and sentences made of its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import msgspec
+from ncnn_post_figures import (
+    CELLS, LEAST, NEAR, ROWS, Article, Figures, Result, best_reading, freed, growth, mib, nearest, printed_size, reading,
+    reproduced,
+)  # fmt: skip
+from ncnn_post_verdicts import ROUGHLY, verdicts
+
+from peakmem.measuring.record import Machine, Measurement, Spread
+
+Rows = Iterable[Sequence[object]]
+
+
+def table(columns: Sequence[str], rows: Rows, *, words: int = 1) -> str:
+    """A Markdown table; all but the first `words` columns are figures."""
+    head = f"| {' | '.join(columns)} |\n|{'---|' * words}{'---:|' * (len(columns) - words)}\n"
+    return head + "".join(f"| {' | '.join(map(str, row))} |\n" for row in rows)
+
+
+def page(results: Sequence[Result], raw: Mapping[str, Measurement], post: Article, command: str) -> str:
+    """All of it.
+
+    Args:
+        results: the networks in the order of the article.
+        raw: their measurements, by name.
+        post: what the article prints.
+        command: what is typed for it.
+    """
+    shown = [one for one in results if one.cells]
+    sections = [part(shown, post) for part in PARTS] if shown else []
+    failed = [(one.name, cell, reason) for one in results for cell, reason in one.failed]
+    if failed:
+        sections.append("## Not measured\n\n" + table(("network", "cell", "reason"), failed, words=3))
+    return "\n".join([opening(raw[results[0].name], command, post), *sections, how(raw, shown)])
+
+
+def opening(first: Measurement, command: str, post: Article) -> str:
+    """What this is."""
+    return f"""# An ncnn benchmark, done again
+
+*{post.title}* measured nine networks on ncnn by VmPeak and switched MobileNetV2's options one by one. Here all nine
+are measured again with every option, each in processes of its own, and its conclusions are judged by the figures.
+
+```sh
+{command}
+```
+
+Every size here is a measurement of a process, in MiB (2^20 bytes) unless bytes are named. VmPeak and resident sizes are
+medians of {first.repeat} plain processes of {runs_of(first)} runs each, and belong to a whole Python process without
+numpy; *heap* is what the allocation counter counts in one more process, above the mark `import` (ncnn loaded, no
+network). `top` prints KiB, and KiB they are read as. ncnn {first.cells[0].version} by its Python binding, one
+thread unless said otherwise. Weights are random and fp32; the input is 1×3×224×224. The command writes this page.
+"""
+
+
+def runs_of(first: Measurement) -> int:
+    """Inferences a process."""
+    return max((sum(mark.phase.startswith("run ") for mark in run.marks) for run in first.cells[0].runs), default=0)
+
+
+def conclusions(results: list[Result], post: Article) -> str:
+    rows = [(f"*{one.claim}*", f"**{one.word}**", one.because + ".") for one in verdicts(results, post)]
+    return f"""## Its conclusions
+
+Verdicts are computed. Two cells are alike in a figure when they differ by no more than {LEAST >> 10} KiB or twice the
+largest range of that figure over fresh processes of either. "Roughly" is within {ROUGHLY:.0%}. A printed size is
+reproduced when a cell comes within {NEAR:.0%}. "Holds in part": in some networks, or in direction and not in size.
+
+{table(("the article", "", "measured"), rows, words=3)}"""
+
+
+def titles(post: Article) -> dict[str, str]:
+    return {one.name: one.title for one in post.networks}
+
+
+def files(results: list[Result], post: Article) -> str:
+    printed = {one.name: one.file for one in post.networks}
+    known = [one for one in results if one.onnx_bytes]
+    unit, worst = best_reading((printed[one.name], one.onnx_bytes) for one in known)
+    rows = [
+        (
+            titles(post)[one.name], printed[one.name], f"{one.onnx_bytes:,}", f"{one.onnx_bytes / 2**20:.2f}",
+            f"{one.onnx_bytes / 10**6:.2f}", "yes" if reading(printed[one.name], one.onnx_bytes)["MiB"] == 0 else "no",
+            f"{one.bin_bytes:,}",
+        )
+        for one in known
+    ]  # fmt: skip
+    away = ", ".join(f"{name}: {share:.1%} away at most" for name, share in worst.items())
+    columns = ("network", "article", "ONNX file, bytes", "MiB", "MB", "rounds to it in MiB", "ncnn .bin, bytes")
+    return f"""## Model size
+
+The article's "MB" fits **{unit}** ({away}).
+
+{table(columns, rows)}"""
+
+
+MATRIX = (
+    "defaults", "light off", "light off, fp16 off", "fp16 off", "bf16 storage on", "int8 off", "winograd off",
+    "winograd and sgemm off", "two threads", "malloc thresholds", "pools off",
+)  # fmt: skip
+
+
+def _matrix(results: list[Result], post: Article, get: Callable[[Figures], str]) -> str:
+    rows = [
+        [titles(post)[one.name], *(get(one.cells[cell]) if cell in one.cells else "–" for cell in MATRIX)]
+        for one in results
+    ]
+    return table(("network", *MATRIX), rows)
+
+
+def matrix(results: list[Result], post: Article) -> str:
+    named = table(("cell", "settings"), ((name, f"`{text}`") for name, text in CELLS.items()), words=2)
+    return f"""## Every option
+
+VmPeak, MiB:
+
+{_matrix(results, post, lambda cell: f"{cell.vm_peak.median / 2**20:,.1f}")}
+Highest resident set, MiB:
+
+{_matrix(results, post, lambda cell: f"{cell.rss_peak.median / 2**20:,.1f}")}
+Highest heap above the import, MB (10^6 bytes):
+
+{_matrix(results, post, lambda cell: f"{cell.heap_peak / 10**6:,.2f}")}
+The cells, by settings of `peakmem measure --engine ncnn --cell`:
+
+{named}"""
+
+
+def published(results: list[Result], post: Article) -> str:
+    printed = {one.name: one.vm_peak for one in post.networks}
+    rows = []
+    for one in results:
+        text = printed[one.name]
+        default = one.cells.get("defaults")
+        if not text:
+            rows.append((titles(post)[one.name], "–", _mib(default), "", "", "", ""))
+            continue
+        name, share = nearest(text, one.cells)
+        wanted = printed_size(text)[0]
+        rows.append(
+            (
+                titles(post)[one.name], text, _mib(default),
+                f"{default.vm_peak.median / 2**20 / wanted:.2f}" if default else "–", _mib(one.cells[name]),
+                f"{share:.2f}", name,
+            )
+        )  # fmt: skip
+    within = reproduced(results, post)
+    counts = table(
+        ("cell", f"networks within {NEAR:.0%}", "which"),
+        [
+            (cell, sum(found.values()), ", ".join(titles(post)[name] for name, near in found.items() if near))
+            for cell, found in sorted(within.items(), key=lambda pair: -sum(pair[1].values()))
+            if any(found.values())
+        ],
+    ).replace("---:|---:|", "---:|---|", 1)
+    columns = ("network", "article", "defaults", "÷ article", "nearest cell", "÷ article", "which")
+    return f"""## Its table of VmPeak
+
+Read as MiB, because its {mib(post.rows[1].sizes["VIRT"])} of VIRT for MobileNetV2 stand there as 73.4MB.
+
+{table(columns, rows)}
+{counts}
+What the differences come from is not shown by this. The article names neither ncnn's version nor the compiler, the
+processor, the options or the number of threads, and its program is not published. Shown is what today's options are
+worth (below), and what a process without a network takes (the baseline, at the end). A cell near a figure may be near
+it by chance.
+"""
+
+
+def _mib(cell: Figures | None) -> str:
+    return f"{cell.vm_peak.median / 2**20:,.1f}" if cell else "–"
+
+
+def light(results: list[Result], post: Article) -> str:
+    first, second = [], []
+    for one in results:
+        if not {"defaults", "light off"} <= set(one.cells):
+            continue
+        on, off = one.cells["defaults"], one.cells["light off"]
+        first.append(
+            (
+                titles(post)[one.name], f"{off.load:,}", f"{on.load:,}", f"{freed(one):,}", f"{one.weights:,}",
+                f"{off.heap_peak - on.heap_peak:,}", mib(off.vm_peak.median - on.vm_peak.median),
+                mib(off.rss_peak.median - on.rss_peak.median),
+            )
+        )  # fmt: skip
+        saved = off.runs_peak - on.runs_peak
+        if set(one.blobs) == {True, False}:
+            off_told, on_told = one.blobs[False], one.blobs[True]
+            pools = off_told.pools - on_told.pools
+            second.append(
+                (
+                    titles(post)[one.name], f"{saved:,}", f"{freed(one):,}", f"{pools:,}",
+                    f"{saved - freed(one) - pools:,}",
+                    f"{off_told.blobs:,}", f"{on_told.blobs:,}", f"{off_told.pools:,}", f"{on_told.pools:,}",
+                )
+            )  # fmt: skip
+    one = (
+        "network", "heap after load, off", "on", "given back", "fp32 kernels and matrices", "saved of the heap's peak",
+        "of VmPeak", "resident",
+    )  # fmt: skip
+    two = ("network", "saved", "weights", "pools", "left over", "blobs live, off", "on", "pools hold, off", "on")
+    return f"""## Light mode
+
+With light mode a layer releases its original weights once it has repacked them, and a blob goes back after its last
+reader. Bytes of heap:
+
+{table(one, first)}
+"Fp32 kernels and matrices" are counted from the .param: 4 bytes for each weight of convolutions and inner products.
+
+The same saving at the highest point of the runs, split: weights given back by loading, and what the pools that serve
+blobs and workspace took from the system, as ncnn's own allocators tell (`record_allocators=pool`, in a process of its
+own). "Left over" is what neither explains.
+
+{table(two, second)}
+"Blobs live" is the most that was asked for at once. Pools hold more: what comes back stays for the next request.
+
+{rows_of_top(results, post)}"""
+
+
+def rows_of_top(results: list[Result], post: Article) -> str:
+    one = next((one for one in results if one.name == post.toggled), None)
+    if one is None:
+        return ""
+    rows = []
+    for row, (strict, loose) in zip(post.rows, ROWS, strict=True):
+        today = [one.cells.get(name) for name in (strict, loose)]
+        rows.append(
+            (
+                row.above.removesuffix(":"), f"{row.sizes['VIRT'] >> 10:,}", f"{row.sizes['VIRT'] / 2**20:.1f}",
+                f"{row.sizes['RES'] / 2**20:.1f}",
+                *(_mib(cell) for cell in today),
+                *(f"{cell.rss_peak.median / 2**20:,.1f}" if cell else "–" for cell in today),
+            )
+        )  # fmt: skip
+    columns = (
+        "row", "VIRT, KiB", "VIRT", "RES", "VmPeak today, all else off", "engine's defaults",
+        "resident today, all else off", "engine's defaults",
+    )  # fmt: skip
+    difference = post.rows[0].sizes["VIRT"] - post.rows[1].sizes["VIRT"]
+    stated = post.stated["light_off"] - post.stated["light_on"]
+    return f"""### The rows of top
+
+{titles(post)[one.name]}, MiB; imported from the article's text, which states {post.stated["light_off"]}M and
+{post.stated["light_on"]}M, a difference of {stated}M. Its rows differ by {difference >> 10:,} KiB, {mib(difference)}.
+{reading_of_rows(post)}
+The state of options that a row does not name is not known. Today's figures are given for both: all of them off, and as
+the engine has them.
+
+{table(columns, rows)}"""
+
+
+def reading_of_rows(post: Article) -> str:
+    """Which reading of KiB the round figures of the text would need."""
+    said = []
+    for row, stated in ((post.rows[0], post.stated["light_off"]), (post.rows[1], post.stated["light_on"])):
+        kib = row.sizes["VIRT"] >> 10
+        said.append(
+            f"{stated}M stands beside {kib:,} KiB, which are {kib / 1024:.1f} MiB or {kib * 1024 / 10**6:.1f} MB "
+            f"({kib / 1000:.1f} MB if KiB are taken for kB)"
+        )
+    return "; ".join(said) + "."
+
+
+def precision(results: list[Result], post: Article) -> str:
+    cells = ("fp16 off", "fp16 storage off", "bf16 storage on", "int8 off", "winograd off", "winograd and sgemm off")
+    rows = [
+        [titles(post)[one.name], f"{one.products // 2:,}"]
+        + [
+            "–" if cell not in one.cells or "defaults" not in one.cells
+            else f"{one.cells[cell].load - one.cells['defaults'].load:+,}<br>"
+            f"{one.cells[cell].heap_peak - one.cells['defaults'].heap_peak:+,}"
+            for cell in cells
+        ]
+        for one in results
+    ]  # fmt: skip
+    return f"""## Precision and algorithms
+
+Bytes of heap against the defaults: live after load, and below it the highest point. Second column: half the bytes of
+the inner products' weights, which is what fp16 storage of them alone would save.
+
+{table(("network", "half of the inner products", *cells), rows)}"""
+
+
+def loops(results: list[Result], post: Article) -> str:
+    rows = []
+    for one in results:
+        row = [titles(post)[one.name]]
+        for name in ("defaults", "light off", "pools off"):
+            cell = one.cells.get(name)
+            if cell is None:
+                row += ["–"] * 3
+                continue
+            more, at, live = growth(cell)
+            row += [f"{cell.run_peaks[0]:,}", f"{more:+,}" + (f" (run {at})" if more > 0 else ""), f"{live:+,}"]
+        default = one.cells.get("defaults")
+        last = f"run {len(default.run_peaks)}" if default else ""
+        row.append(mib(default.rss[last] - default.rss["run 1"]) if default else "–")
+        rows.append(row)
+    columns = (
+        "network", "run 1", "later, most", "live", "light off: run 1", "later, most", "live", "pools off: run 1",
+        "later, most", "live", "resident, last run less first",
+    )  # fmt: skip
+    return f"""## Runs in a loop
+
+Highest heap of the first run, bytes; by how much the highest of all later runs lies above it; the same of what is live
+after a run:
+
+{table(columns, rows)}
+A pool of ncnn's hands out the first kept block that is large enough (PoolAllocator::fastMalloc): a small request may
+take a large block, and a later large request then needs a new one. With `pools off` each request reaches the C library.
+"""
+
+
+def peaks(results: list[Result], post: Article) -> str:
+    rows = []
+    for one in results:
+        cell = one.cells.get("defaults")
+        off = one.cells.get("light off")
+        if cell is None:
+            continue
+        rows.append(
+            (
+                titles(post)[one.name], f"{cell.load_peak:,}", f"{cell.runs_peak:,}", cell.phase,
+                off.phase if off else "–",
+                f"{cell.rss['load'] / 2**20:,.1f}",
+                f"{max(value for name, value in cell.rss.items() if name.startswith('run ')) / 2**20:,.1f}",
+                f"{cell.vm['load'] / 2**20:,.1f}", f"{cell.vm_peak.median / 2**20:,.1f}",
+            )
+        )  # fmt: skip
+    columns = (
+        "network", "heap at load, most", "in runs, most", "highest in", "light off: in", "resident at load, MiB",
+        "in runs, MiB", "VmPeak after load, MiB", "at the end, MiB",
+    )  # fmt: skip
+    return f"""## Where the peak falls
+
+{table(columns, rows)}"""
+
+
+def baseline(results: list[Result], post: Article) -> str:
+    one = next((one for one in results if one.name == post.toggled and "defaults" in one.cells), None)
+    one = one or next((one for one in results if "defaults" in one.cells), None)
+    if one is None:
+        return ""
+    cell = one.cells["defaults"]
+    rows = [
+        (phase, f"{cell.vm[phase] / 2**20:,.1f}", f"{cell.rss[phase] / 2**20:,.1f}")
+        for phase in ("interpreter", "import", "load", "run 1", "release")
+        if phase in cell.vm
+    ]
+    return f"""## The baseline
+
+{titles(post)[one.name]}, defaults, MiB. The article states {post.stated["libraries"]}M with the runtime libraries
+alone and {post.stated["loaded"]}M after loading; of what, it does not say.
+
+{table(("after phase", "VmPeak", "most resident in it"), rows)}"""
+
+
+PARTS: tuple[Callable[[list[Result], Article], str], ...] = (
+    conclusions, files, published, matrix, light, precision, loops, peaks, baseline,
+)  # fmt: skip
+
+
+def how(raw: Mapping[str, Measurement], results: list[Result]) -> str:
+    """Machine, versions, spreads."""
+    machines = [msgspec.json.encode(one.machine) for one in raw.values()]
+    first = next(iter(raw.values()))
+    rows = [
+        (name, _share(cells, lambda cell: cell.vm_peak), _share(cells, lambda cell: cell.rss_peak),
+         max((cell.in_use_range for cell in cells), default=0))
+        for name in CELLS
+        if (cells := [one.cells[name] for one in results if name in one.cells])
+    ]  # fmt: skip
+    tools = dict.fromkeys(step.tool for one in raw.values() for step in one.cells[0].steps)
+    several = "" if len(set(machines)) == 1 else " Not all networks were measured on this machine."
+    spreads = table(("cell", "VmPeak", "highest resident", "heap in use (mallinfo2)"), rows)
+    return f"""## How it was measured
+
+{machine(first.machine)}.{several}
+Converted by {", ".join(tools)}. {first.repeat} plain processes a cell and one with the counter; a fixed environment,
+addresses at random. The largest range over the plain processes of a cell (largest less smallest, bytes), of all networks:
+
+{spreads}
+Median, smallest and largest of each figure and all marks of every process are in the file that `--json` writes.
+"""
+
+
+def _share(cells: Iterable[Figures], get: Callable[[Figures], Spread]) -> str:
+    return f"{max(get(cell).max - get(cell).min for cell in cells):,}"
+
+
+def machine(one: Machine) -> str:
+    wanted = {"f16c", "avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_tile"}
+    caches = ", ".join(f"{name} {size >> 10:,} KiB" for name, size in one.caches.items())
+    features = " ".join(name for name in one.features if name in wanted)
+    return f"{one.processor} ({one.cpus} processors; {features}; {caches}), {one.kernel}, {one.libc}, {one.python}"
+

@@ -1,0 +1,122 @@
+"""`peakmem measure` and `peakmem engines`, as they are typed."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from peakmem.measuring import engine as engines
+from peakmem.report.codec import schema
+
+jsonschema = pytest.importorskip("jsonschema")
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
+
+QUICK = ("--repeat", "1", "--counted", "0", "--runs", "1")
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path_factory):
+    """Converted models of these tests, made once."""
+    monkeypatch.setenv("PEAKMEM_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+def test_a_matrix_of_settings(run):
+    code, out, err = run(
+        "measure", "squeezenet1_1", "--engine", "onnxruntime", "--set", "arena=on,off", "--repeat", "2", "--counted", "0",
+        "--phases", "--buckets", "--json", "all.json", "--write", "md=page.md",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    assert "# Matrix, medians" in out
+    assert "onnxruntime\tarena=on" in out
+    assert "onnxruntime\tarena=off" in out
+    assert "# Differences, bytes" in out
+    assert "# Phases of onnxruntime arena=on" in out
+    with open("all.json") as file:
+        report = json.load(file)
+    jsonschema.validate(report, schema("measurement"))
+    assert report["schema"] == "peakmem.measurement/1"
+    assert [cell["chosen"] for cell in report["cells"]] == [{"arena": True}, {"arena": False}]
+    for cell in report["cells"]:
+        assert len(cell["runs"]) == 2
+        for one in cell["runs"]:
+            assert one["outcome"]["status"] == "ok"
+            # 1.2 million float32 weights and the input of 1x3x224x224 must be somewhere
+            marks = {mark["phase"]: mark for mark in one["marks"]}
+            grown = marks["run 3"]["vm"]["RssAnon"] - marks["import"]["vm"]["RssAnon"]
+            assert grown > 4 * 1_235_496 + 602_112
+    with open("page.md") as page:
+        assert "| onnxruntime | arena=on |" in page.read()
+
+
+def test_the_users_own_inputs(run):
+    np.save("mine.npy", np.zeros((1, 3, 224, 224), np.float32))
+    code, out, _ = run("measure", "squeezenet1_1", "--engine", "onnxruntime", "--feed", "mine.npy", *QUICK)
+    assert code == 0
+    assert "mine.npy" in out
+    np.save("other.npy", np.zeros((1, 3, 64, 64), np.float32))
+    code, out, err = run("measure", "squeezenet1_1", "--engine", "onnxruntime", "--feed", "other.npy", *QUICK)
+    assert code == 2
+    assert "64" in out + err
+    assert "224" in out + err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("squeezenet1_1",), "no engine is named"),
+        (("squeezenet1_1", "--engine", "tensorrt"), "there is no engine 'tensorrt'"),
+        (("squeezenet1_1", "--engine", "onnxruntime", "--set", "lightmode=on"), "no setting 'lightmode'"),
+        (("squeezenet1_1", "--engine", "onnxruntime", "--set", "ncnn.lightmode=on"), "'ncnn' is not measured"),
+        (("squeezenet1_1", "--engine", "onnxruntime", "--memory-limit", "64M"), "not a size"),
+        (("nowhere.onnx", "--engine", "onnxruntime"), "nowhere.onnx"),
+        (("squeezenet1_1", "--engine", "onnxruntime", "--repeat", "0", "--counted", "0"), "nothing to measure"),
+    ],
+)
+def test_a_question_that_cannot_be_answered(run, arguments, said):
+    code, out, err = run("measure", *arguments)
+    assert code == 2
+    assert said in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in out + err
+
+
+def test_a_damaged_model_is_a_sentence(run, tmp_path):
+    (tmp_path / "bad.onnx").write_bytes(b"\x08\x08" + bytes(100))
+    code, out, err = run("measure", "bad.onnx", "--engine", "onnxruntime", *QUICK)
+    assert code == 2
+    assert "Traceback" not in out + err
+
+
+def test_an_engine_that_is_not_installed_is_a_row(run, monkeypatch):
+    real = engines.installed
+    monkeypatch.setattr(engines, "installed", lambda name: "" if name == "ncnn" else real(name))
+    code, out, _ = run("measure", "squeezenet1_1", "--engine", "ncnn,onnxruntime", *QUICK)
+    assert code == 1
+    assert "ncnn\tdefaults\tmissing\tconvert\tncnn is not installed. Try: pip install 'peakmem[ncnn]'" in out
+    assert "onnxruntime\tdefaults" in out
+
+
+def test_a_memory_limit_and_a_timeout_are_rows(run):
+    code, out, _ = run("measure", "alexnet", "--engine", "onnxruntime", "--memory-limit", "192MiB", *QUICK)
+    assert code == 2
+    assert "out of memory" in out
+    code, out, _ = run("measure", "squeezenet1_1", "--engine", "onnxruntime", "--timeout", "0.1", *QUICK)
+    assert code == 2
+    assert "timeout" in out
+
+
+def test_engines(run):
+    code, out, _ = run("engines")
+    assert code == 0
+    for name in engines.BUILT_IN:
+        assert f"\n{name}\t" in out
+    code, out, _ = run("engines", "ncnn", "onnxruntime")
+    assert code == 0
+    assert "lightmode\ton\ton or off" in out
+    assert "\nthreads\t1\t" in out
+    code, _, err = run("engines", "tensorrt")
+    assert code == 2
+    assert "there is no engine 'tensorrt'" in err
