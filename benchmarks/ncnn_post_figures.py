@@ -150,6 +150,7 @@ class Article:
     stated: dict[str, int]
     claims: dict[str, str]
 
+
 def article(path: Path = FACTS) -> Article:
     """The article's figures from the file that keeps them."""
     data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -290,13 +291,14 @@ def nearest(text: str, cells: Mapping[str, Figures]) -> tuple[str, float]:
     name = min(cells, key=lambda one: abs(cells[one].vm_peak.median - wanted))
     return name, cells[name].vm_peak.median / wanted
 
+
 def freed(one: Result) -> int:
     """Heap after load without light mode, less that with it: what loading releases."""
     return one.cells["light off"].load - one.cells["defaults"].load
 
 
 def growth(cell: Figures) -> tuple[int, int, int]:
-    """How far later runs go beyond the first: bytes of the heap's peak, the run that gets there, bytes of what is live."""
+    """How far later runs go beyond the first: bytes of heap at the peak, the run that gets there, bytes live."""
     later = max(cell.run_peaks[1:], default=cell.run_peaks[0])
     at = cell.run_peaks.index(later, 1) + 1 if len(cell.run_peaks) > 1 else 1
     return later - cell.run_peaks[0], at, max(cell.run_lives[1:], default=cell.run_lives[0]) - cell.run_lives[0]

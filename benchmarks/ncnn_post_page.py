@@ -6,9 +6,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 from ncnn_post_figures import (
-    CELLS, LEAST, NEAR, ROWS, Article, Figures, Result, best_reading, freed, growth, mib, nearest, printed_size, reading,
+    CELLS,
+    LEAST,
+    NEAR,
+    ROWS,
+    Article,
+    Figures,
+    Result,
+    best_reading,
+    freed,
+    growth,
+    mib,
+    nearest,
+    printed_size,
+    reading,
     reproduced,
-)  # fmt: skip
+)
 from ncnn_post_verdicts import ROUGHLY, verdicts
 
 from peakmem.measuring.record import Machine, Measurement, Spread
@@ -200,24 +213,24 @@ def light(results: list[Result], post: Article) -> str:
                     f"{off_told.blobs:,}", f"{on_told.blobs:,}", f"{off_told.pools:,}", f"{on_told.pools:,}",
                 )
             )  # fmt: skip
-    one = (
+    saving = (
         "network", "heap after load, off", "on", "given back", "fp32 kernels and matrices", "saved of the heap's peak",
         "of VmPeak", "resident",
     )  # fmt: skip
-    two = ("network", "saved", "weights", "pools", "left over", "blobs live, off", "on", "pools hold, off", "on")
+    split = ("network", "saved", "weights", "pools", "left over", "blobs live, off", "on", "pools hold, off", "on")
     return f"""## Light mode
 
 With light mode a layer releases its original weights once it has repacked them, and a blob goes back after its last
 reader. Bytes of heap:
 
-{table(one, first)}
+{table(saving, first)}
 "Fp32 kernels and matrices" are counted from the .param: 4 bytes for each weight of convolutions and inner products.
 
 The same saving at the highest point of the runs, split: weights given back by loading, and what the pools that serve
 blobs and workspace took from the system, as ncnn's own allocators tell (`record_allocators=pool`, in a process of its
 own). "Left over" is what neither explains.
 
-{table(two, second)}
+{table(split, second)}
 "Blobs live" is the most that was asked for at once. Pools hold more: what comes back stays for the next request.
 
 {rows_of_top(results, post)}"""
@@ -383,7 +396,7 @@ def how(raw: Mapping[str, Measurement], results: list[Result]) -> str:
 
 {machine(first.machine)}.{several}
 Converted by {", ".join(tools)}. {first.repeat} plain processes a cell and one with the counter; a fixed environment,
-addresses at random. The largest range over the plain processes of a cell (largest less smallest, bytes), of all networks:
+addresses at random. Largest range over the plain processes of a cell (largest less smallest, bytes), of all networks:
 
 {spreads}
 Median, smallest and largest of each figure and all marks of every process are in the file that `--json` writes.
@@ -399,4 +412,3 @@ def machine(one: Machine) -> str:
     caches = ", ".join(f"{name} {size >> 10:,} KiB" for name, size in one.caches.items())
     features = " ".join(name for name in one.features if name in wanted)
     return f"{one.processor} ({one.cpus} processors; {features}; {caches}), {one.kernel}, {one.libc}, {one.python}"
-

@@ -11,8 +11,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ncnn_post_figures import (
-    LEAST, MEGA, NEAR, Article, Result, freed, growth, margin, mib, printed_size, reading, reproduced,
-)  # fmt: skip
+    LEAST,
+    MEGA,
+    NEAR,
+    Article,
+    Result,
+    freed,
+    growth,
+    margin,
+    mib,
+    reading,
+    reproduced,
+)
 
 ROUGHLY = 0.5
 # "roughly 10M" is kept by anything from 5 to 15 of either unit
@@ -20,7 +30,6 @@ ORDER = 10.0
 # an order of magnitude
 
 Word = Literal["holds", "holds in part", "does not hold", "cannot be told"]
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +206,10 @@ def _precision(results: Sequence[Result], post: Article, titles: Titles) -> Answ
     one = _toggled(known, post, "defaults")
     if one is not None:
         old, new = one.cells["defaults"], one.cells["bf16 storage on"]
+        more = new.heap_peak - old.heap_peak
         text += (
             f". {titles[one.name]}: with bf16_storage the heap is {mib(old.load - new.load)} smaller after load, and "
-            f"its peak {mib(abs(new.heap_peak - old.heap_peak))} {'higher' if new.heap_peak > old.heap_peak else 'lower'}"
+            f"its peak {mib(abs(more))} {'higher' if more > 0 else 'lower'}"
         )
     return _counted(len(free), len(known)), text
 
@@ -248,8 +258,8 @@ def _libraries(results: Sequence[Result], post: Article, _titles: Titles) -> Ans
     return "cannot be told", (
         "The article's program is not published; ours is a Python process without numpy. Interpreter alone: VmPeak "
         f"{mib(cell.vm['interpreter'])}, resident {mib(cell.rss['interpreter'])}; with ncnn's library loaded and no "
-        f"network: {mib(cell.vm['import'])} and {mib(cell.rss['import'])} (article: {post.stated['libraries']}M, of what "
-        "is not said)"
+        f"network: {mib(cell.vm['import'])} and {mib(cell.rss['import'])} (article: {post.stated['libraries']}M, of "
+        "what is not said)"
     )
 
 
@@ -269,7 +279,8 @@ def _loaded(results: Sequence[Result], post: Article, titles: Titles) -> Answer:
     )
     text += (
         f". The article's {post.stated['loaded']}M is also its figure for {titles[one.name]} while running: "
-        f"{row >> 10:,} KiB of VIRT are {row / 2**20:.1f} MiB or {row / 10**6:.1f} MB" + (f", and its table has {printed}" if same else "")
+        f"{row >> 10:,} KiB of VIRT are {row / 2**20:.1f} MiB or {row / 10**6:.1f} MB"
+        + (f", and its table has {printed}" if same else "")
     )
     return ("holds" if more <= margin("vm_peak", cell) else "does not hold"), text
 

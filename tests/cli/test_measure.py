@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,8 +26,8 @@ def cache(monkeypatch, tmp_path_factory):
 
 def test_a_matrix_of_settings(run):
     code, out, err = run(
-        "measure", "squeezenet1_1", "--engine", "onnxruntime", "--set", "arena=on,off", "--repeat", "2", "--counted", "0",
-        "--phases", "--buckets", "--json", "all.json", "--write", "md=page.md",
+        "measure", "squeezenet1_1", "--engine", "onnxruntime", "--set", "arena=on,off", "--repeat", "2",
+        "--counted", "0", "--phases", "--buckets", "--json", "all.json", "--write", "md=page.md",
     )  # fmt: skip
     assert (code, err) == (0, "")
     assert "# Matrix, medians" in out
@@ -34,8 +35,7 @@ def test_a_matrix_of_settings(run):
     assert "onnxruntime\tarena=off" in out
     assert "# Differences, bytes" in out
     assert "# Phases of onnxruntime arena=on" in out
-    with open("all.json") as file:
-        report = json.load(file)
+    report = json.loads(Path("all.json").read_text())
     jsonschema.validate(report, schema("measurement"))
     assert report["schema"] == "peakmem.measurement/1"
     assert [cell["chosen"] for cell in report["cells"]] == [{"arena": True}, {"arena": False}]
@@ -47,8 +47,7 @@ def test_a_matrix_of_settings(run):
             marks = {mark["phase"]: mark for mark in one["marks"]}
             grown = marks["run 3"]["vm"]["RssAnon"] - marks["import"]["vm"]["RssAnon"]
             assert grown > 4 * 1_235_496 + 602_112
-    with open("page.md") as page:
-        assert "| onnxruntime | arena=on |" in page.read()
+    assert "| onnxruntime | arena=on |" in Path("page.md").read_text()
 
 
 def test_the_users_own_inputs(run):

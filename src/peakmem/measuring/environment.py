@@ -76,8 +76,8 @@ def environment(
 def fixed_addresses() -> Iterator[None]:
     """Processes started inside have their memory at the same addresses each time, where the system allows it.
 
-    Engines keep tables by address, and allocate in the order of such tables: with addresses drawn anew for each process,
-    ONNX Runtime's anonymous pages differed by 10 MB between processes, without by 0. See personality(2).
+    Engines keep tables by address and allocate in the order of such tables: with addresses drawn anew for each
+    process, ONNX Runtime's anonymous pages differed by 10 MB between processes, without by 0. See personality(2).
     """
     libc = ctypes.CDLL(None, use_errno=True)
     before = libc.personality(_ASK)

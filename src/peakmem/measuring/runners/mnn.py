@@ -17,7 +17,7 @@ READS = ("mnn",)
 ENVIRONMENT: dict[str, str] = {}
 SETTINGS = (
     ("api", "session", ("session", "module"), "the module plans at its first run and not at load"),
-    ("winograd_level", 3, (0, 1, 2, 3), "tile sizes tried for 3x3 convolutions; larger ones keep more transformed weights"),
+    ("winograd_level", 3, (0, 1, 2, 3), "tile sizes tried for 3x3 convolutions; larger ones keep larger weights"),
     ("precision", "normal", ("normal", "low", "high", "low_bf16"), "low: fp16 or bf16 where the processor computes in it"),  # noqa: E501
     ("memory", "normal", ("normal", "low", "high"), "low: quantised weights stay quantised"),
     ("allocator", "defer", ("defer", "eager"), "defer plans all tensors of the session first, eager takes memory as it goes"),  # noqa: E501
