@@ -6,8 +6,8 @@
 
 The article is "NCNN Peak Memory Benchmark: A Layer-by-Layer Analysis of MobileNet"; what it prints is in
 ncnn_post_facts.toml, the rules by which its claims are judged are in ncnn_post_verdicts.py. Networks go from the zoo by
-ONNX and pnnx to ncnn. All nine take half an hour and 2 GB of memory; --json is written after each network, and what is
-in a --from file is not measured again. Exit code 1 when a cell could not be measured.
+ONNX and pnnx to ncnn. All nine take 15 to 30 minutes and 2 GB of memory. --json is written after each network, and what
+is in a --from file is not measured again. Exit code 1 when a cell could not be measured.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,9 @@ from ncnn_post_figures import CELLS, RECORDED, Blobs, Figures, Result, article, 
 from ncnn_post_page import page, runs_of
 
 import peakmem
-from peakmem.measuring.record import Measurement
+from peakmem.measuring.engine import engine
+from peakmem.measuring.matrix import parse_cells
+from peakmem.measuring.record import Measurement, Value
 
 SCHEMA = "ncnn_post/1"
 Data = dict[str, Any]
@@ -70,6 +73,7 @@ def _files(cells: Measurement) -> Data:
     steps = cells.cells[0].steps
     found = {"onnx_bytes": 0, "bin_bytes": 0, "weights": 0, "products": 0}
     if len(steps) == 2:
+        # zoo to ONNX to ncnn
         param = Path(cells.cells[0].model)
         found["onnx_bytes"] = steps[0].nbytes
         found["bin_bytes"] = param.with_suffix(".bin").stat().st_size
@@ -91,13 +95,29 @@ def load(path: Path) -> dict[str, Data]:
     Raises:
         SystemExit: not such a file.
     """
-    data = json.loads(path.read_bytes())
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-        raise SystemExit(f"{path}: not written by this program (expected schema {SCHEMA})")
-    return {
-        name: {**one, **{key: msgspec.convert(one[key], Measurement) for key in ("cells", "recorded")}}
-        for name, one in data["networks"].items()
-    }
+    try:
+        data = json.loads(path.read_bytes())
+        if data["schema"] != SCHEMA:
+            raise ValueError(f"schema {data['schema']!r}")
+        found = {
+            name: {**one, **{key: msgspec.convert(one[key], Measurement) for key in ("cells", "recorded")}}
+            for name, one in data["networks"].items()
+        }
+    except OSError as fault:
+        raise SystemExit(f"{path}: {fault.strerror}") from fault
+    except (ValueError, LookupError, TypeError, AttributeError) as fault:
+        raise SystemExit(f"{path}: not written by this program (expected schema {SCHEMA}): {fault}") from fault
+    for name, one in found.items():
+        if [cell.chosen for cell in one["cells"].cells] != choices(CELLS.values()):
+            raise SystemExit(
+                f"{path}: {name} was measured with other cells; leave it out of --from to measure it again"
+            )
+    return found
+
+
+def choices(cells: Iterable[str]) -> list[dict[str, Value]]:
+    """The settings of each cell."""
+    return parse_cells(list(cells), [engine("ncnn")])["ncnn"]
 
 
 def result(network: str, data: Data) -> Result:
@@ -135,6 +155,8 @@ def main() -> int:
         parser.error(f"not one of the nine: {', '.join(unknown)} (choose from {', '.join(known)})")
     if chosen.repeat < 1 or chosen.runs < 2:
         parser.error("--repeat takes 1 or more, --runs 2 or more")
+    if not wanted:
+        parser.error("--networks names none")
     networks: dict[str, Data] = {}
     for path in chosen.earlier:
         networks |= {name: one for name, one in load(path).items() if name in wanted}

@@ -36,7 +36,7 @@ CELLS = {
     "pools off": "pool_allocator=off",
     "light, fp16, int8 off": f"lightmode=off {FP16} {INT8}",
     "fp16, int8 off": f"{FP16} {INT8}",
-    "light, fp16 off, 6x6 tiles": f"lightmode=off {FP16} winograd23=off winograd43=off",
+    "light, fp16, small tiles off": f"lightmode=off {FP16} winograd23=off winograd43=off",
 }
 # short name: settings; light mode, the fp16 and the int8 options are on by default
 RECORDED = {True: "record_allocators=pool", False: "record_allocators=pool lightmode=off"}
@@ -285,11 +285,21 @@ def best_reading(pairs: Iterable[tuple[str, int]]) -> tuple[str, dict[str, float
     return (min(worst, key=lambda unit: worst[unit]) if worst else ""), worst
 
 
-def nearest(text: str, cells: Mapping[str, Figures]) -> tuple[str, float]:
-    """The cell whose VmPeak lies nearest to a printed size, read as MiB, and today's size as a share of the printed."""
-    wanted = printed_size(text)[0] * 2**20
-    name = min(cells, key=lambda one: abs(cells[one].vm_peak.median - wanted))
-    return name, cells[name].vm_peak.median / wanted
+def share(text: str, cell: Figures, base: float | None = None) -> float:
+    """VmPeak as a share of the printed one, read as MiB; with `base` both less what there is without a network.
+
+    Args:
+        text: the printed size.
+        cell: today's.
+        base: MiB of the article's process without a network; today's is VmPeak at the mark import.
+    """
+    wanted = printed_size(text)[0] - (base or 0)
+    return (cell.vm_peak.median - (0 if base is None else cell.vm["import"])) / 2**20 / wanted
+
+
+def nearest(text: str, cells: Mapping[str, Figures], base: float | None = None) -> str:
+    """The cell whose VmPeak lies nearest to a printed size."""
+    return min(cells, key=lambda name: abs(share(text, cells[name], base) - 1))
 
 
 def freed(one: Result) -> int:
@@ -298,18 +308,17 @@ def freed(one: Result) -> int:
 
 
 def growth(cell: Figures) -> tuple[int, int, int]:
-    """How far later runs go beyond the first: bytes of heap at the peak, the run that gets there, bytes live."""
+    """How far later runs go beyond the first: bytes at the peak, the run that gets there (to LEAST), bytes live."""
     later = max(cell.run_peaks[1:], default=cell.run_peaks[0])
-    at = cell.run_peaks.index(later, 1) + 1 if len(cell.run_peaks) > 1 else 1
+    at = next((at for at, peak in enumerate(cell.run_peaks[1:], 2) if peak > later - LEAST), 1)
     return later - cell.run_peaks[0], at, max(cell.run_lives[1:], default=cell.run_lives[0]) - cell.run_lives[0]
 
 
-def reproduced(results: Iterable[Result], post: Article) -> dict[str, dict[str, bool]]:
-    """By cell and network: whether its VmPeak lies within NEAR of the printed one, read as MiB."""
+def reproduced(results: Iterable[Result], post: Article, base: float | None = None) -> dict[str, dict[str, bool]]:
+    """By cell and network: whether its VmPeak lies within NEAR of the printed one."""
     printed = {one.name: one.vm_peak for one in post.networks if one.vm_peak}
     found: dict[str, dict[str, bool]] = {}
     for one in results:
         for name, cell in one.cells.items() if one.name in printed else ():
-            share = cell.vm_peak.median / (printed_size(printed[one.name])[0] * 2**20)
-            found.setdefault(name, {})[one.name] = abs(share - 1) <= NEAR
+            found.setdefault(name, {})[one.name] = abs(share(printed[one.name], cell, base) - 1) <= NEAR
     return found

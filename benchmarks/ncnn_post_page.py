@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import get_args
 
 import msgspec
+from ncnn_post_beside import files, filled, published, rows_of_top, table, titles
 from ncnn_post_figures import (
     CELLS,
     LEAST,
     NEAR,
-    ROWS,
     Article,
     Figures,
     Result,
-    best_reading,
     freed,
     growth,
     mib,
-    nearest,
-    printed_size,
-    reading,
-    reproduced,
 )
-from ncnn_post_verdicts import ROUGHLY, verdicts
+from ncnn_post_verdicts import ROUGHLY, Word, verdicts
 
 from peakmem.measuring.record import Machine, Measurement, Spread
-
-Rows = Iterable[Sequence[object]]
-
-
-def table(columns: Sequence[str], rows: Rows, *, words: int = 1) -> str:
-    """A Markdown table; all but the first `words` columns are figures."""
-    head = f"| {' | '.join(columns)} |\n|{'---|' * words}{'---:|' * (len(columns) - words)}\n"
-    return head + "".join(f"| {' | '.join(map(str, row))} |\n" for row in rows)
 
 
 def page(results: Sequence[Result], raw: Mapping[str, Measurement], post: Article, command: str) -> str:
@@ -48,8 +37,8 @@ def page(results: Sequence[Result], raw: Mapping[str, Measurement], post: Articl
     sections = [part(shown, post) for part in PARTS] if shown else []
     failed = [(one.name, cell, reason) for one in results for cell, reason in one.failed]
     if failed:
-        sections.append("## Not measured\n\n" + table(("network", "cell", "reason"), failed, words=3))
-    return "\n".join([opening(raw[results[0].name], command, post), *sections, how(raw, shown)])
+        sections.append("## Not measured\n\n" + table(("network", "cell", "reason"), failed))
+    return filled("\n\n".join([opening(raw[results[0].name], command, post), *sections, how(raw, shown)]))
 
 
 def opening(first: Measurement, command: str, post: Article) -> str:
@@ -77,44 +66,23 @@ def runs_of(first: Measurement) -> int:
 
 
 def conclusions(results: list[Result], post: Article) -> str:
-    rows = [(f"*{one.claim}*", f"**{one.word}**", one.because + ".") for one in verdicts(results, post)]
+    found = list(verdicts(results, post))
+    rows = [(f"*{one.claim}*", f"**{one.word}**", one.because + ".") for one in found]
+    counts = Counter(one.word for one in found)
+    summary = ", ".join(f"{word}: {counts[word]}" for word in get_args(Word) if counts[word])
     return f"""## Its conclusions
 
 Verdicts are computed. Two cells are alike in a figure when they differ by no more than {LEAST >> 10} KiB or twice the
 largest range of that figure over fresh processes of either. "Roughly" is within {ROUGHLY:.0%}. A printed size is
-reproduced when a cell comes within {NEAR:.0%}. "Holds in part": in some networks, or in direction and not in size.
+reproduced when a cell comes within {NEAR:.0%}. "Holds in part": in some networks, or in one part of what is said.
+{len(found)} claims; {summary}.
 
-{table(("the article", "", "measured"), rows, words=3)}"""
-
-
-def titles(post: Article) -> dict[str, str]:
-    return {one.name: one.title for one in post.networks}
-
-
-def files(results: list[Result], post: Article) -> str:
-    printed = {one.name: one.file for one in post.networks}
-    known = [one for one in results if one.onnx_bytes]
-    unit, worst = best_reading((printed[one.name], one.onnx_bytes) for one in known)
-    rows = [
-        (
-            titles(post)[one.name], printed[one.name], f"{one.onnx_bytes:,}", f"{one.onnx_bytes / 2**20:.2f}",
-            f"{one.onnx_bytes / 10**6:.2f}", "yes" if reading(printed[one.name], one.onnx_bytes)["MiB"] == 0 else "no",
-            f"{one.bin_bytes:,}",
-        )
-        for one in known
-    ]  # fmt: skip
-    away = ", ".join(f"{name}: {share:.1%} away at most" for name, share in worst.items())
-    columns = ("network", "article", "ONNX file, bytes", "MiB", "MB", "rounds to it in MiB", "ncnn .bin, bytes")
-    return f"""## Model size
-
-The article's "MB" fits **{unit}** ({away}).
-
-{table(columns, rows)}"""
+{table(("the article", "verdict", "measured"), rows)}"""
 
 
 MATRIX = (
     "defaults", "light off", "light off, fp16 off", "fp16 off", "bf16 storage on", "int8 off", "winograd off",
-    "winograd and sgemm off", "two threads", "malloc thresholds", "pools off",
+    "winograd and sgemm off", "two threads", "malloc thresholds", "pools off", "light, fp16, small tiles off",
 )  # fmt: skip
 
 
@@ -127,7 +95,7 @@ def _matrix(results: list[Result], post: Article, get: Callable[[Figures], str])
 
 
 def matrix(results: list[Result], post: Article) -> str:
-    named = table(("cell", "settings"), ((name, f"`{text}`") for name, text in CELLS.items()), words=2)
+    named = table(("cell", "settings"), ((name, f"`{text}`") for name, text in CELLS.items()))
     return f"""## Every option
 
 VmPeak, MiB:
@@ -139,54 +107,23 @@ Highest resident set, MiB:
 Highest heap above the import, MB (10^6 bytes):
 
 {_matrix(results, post, lambda cell: f"{cell.heap_peak / 10**6:,.2f}")}
+Over the plain processes of a cell, in KiB:
+
+{spreads(results, post)}
 The cells, by settings of `peakmem measure --engine ncnn --cell`:
 
 {named}"""
 
 
-def published(results: list[Result], post: Article) -> str:
-    printed = {one.name: one.vm_peak for one in post.networks}
+def spreads(results: list[Result], post: Article) -> str:
     rows = []
     for one in results:
-        text = printed[one.name]
-        default = one.cells.get("defaults")
-        if not text:
-            rows.append((titles(post)[one.name], "–", _mib(default), "", "", "", ""))
-            continue
-        name, share = nearest(text, one.cells)
-        wanted = printed_size(text)[0]
-        rows.append(
-            (
-                titles(post)[one.name], text, _mib(default),
-                f"{default.vm_peak.median / 2**20 / wanted:.2f}" if default else "–", _mib(one.cells[name]),
-                f"{share:.2f}", name,
-            )
-        )  # fmt: skip
-    within = reproduced(results, post)
-    counts = table(
-        ("cell", f"networks within {NEAR:.0%}", "which"),
-        [
-            (cell, sum(found.values()), ", ".join(titles(post)[name] for name, near in found.items() if near))
-            for cell, found in sorted(within.items(), key=lambda pair: -sum(pair[1].values()))
-            if any(found.values())
-        ],
-    ).replace("---:|---:|", "---:|---|", 1)
-    columns = ("network", "article", "defaults", "÷ article", "nearest cell", "÷ article", "which")
-    return f"""## Its table of VmPeak
-
-Read as MiB, because its {mib(post.rows[1].sizes["VIRT"])} of VIRT for MobileNetV2 stand there as 73.4MB.
-
-{table(columns, rows)}
-{counts}
-What the differences come from is not shown by this. The article names neither ncnn's version nor the compiler, the
-processor, the options or the number of threads, and its program is not published. Shown is what today's options are
-worth (below), and what a process without a network takes (the baseline, at the end). A cell near a figure may be near
-it by chance.
-"""
-
-
-def _mib(cell: Figures | None) -> str:
-    return f"{cell.vm_peak.median / 2**20:,.1f}" if cell else "–"
+        for name in ("defaults", "light off"):
+            cell = one.cells.get(name)
+            for figure, values in (("VmPeak", cell.vm_peak), ("resident", cell.rss_peak)) if cell else ():
+                kib = (f"{value >> 10:,}" for value in (values.min, values.median, values.max))
+                rows.append((titles(post)[one.name], name, figure, values.n, *kib))
+    return table(("network", "cell", "figure", "n", "min", "median", "max"), rows)
 
 
 def light(results: list[Result], post: Article) -> str:
@@ -234,50 +171,6 @@ own). "Left over" is what neither explains.
 "Blobs live" is the most that was asked for at once. Pools hold more: what comes back stays for the next request.
 
 {rows_of_top(results, post)}"""
-
-
-def rows_of_top(results: list[Result], post: Article) -> str:
-    one = next((one for one in results if one.name == post.toggled), None)
-    if one is None:
-        return ""
-    rows = []
-    for row, (strict, loose) in zip(post.rows, ROWS, strict=True):
-        today = [one.cells.get(name) for name in (strict, loose)]
-        rows.append(
-            (
-                row.above.removesuffix(":"), f"{row.sizes['VIRT'] >> 10:,}", f"{row.sizes['VIRT'] / 2**20:.1f}",
-                f"{row.sizes['RES'] / 2**20:.1f}",
-                *(_mib(cell) for cell in today),
-                *(f"{cell.rss_peak.median / 2**20:,.1f}" if cell else "–" for cell in today),
-            )
-        )  # fmt: skip
-    columns = (
-        "row", "VIRT, KiB", "VIRT", "RES", "VmPeak today, all else off", "engine's defaults",
-        "resident today, all else off", "engine's defaults",
-    )  # fmt: skip
-    difference = post.rows[0].sizes["VIRT"] - post.rows[1].sizes["VIRT"]
-    stated = post.stated["light_off"] - post.stated["light_on"]
-    return f"""### The rows of top
-
-{titles(post)[one.name]}, MiB; imported from the article's text, which states {post.stated["light_off"]}M and
-{post.stated["light_on"]}M, a difference of {stated}M. Its rows differ by {difference >> 10:,} KiB, {mib(difference)}.
-{reading_of_rows(post)}
-The state of options that a row does not name is not known. Today's figures are given for both: all of them off, and as
-the engine has them.
-
-{table(columns, rows)}"""
-
-
-def reading_of_rows(post: Article) -> str:
-    """Which reading of KiB the round figures of the text would need."""
-    said = []
-    for row, stated in ((post.rows[0], post.stated["light_off"]), (post.rows[1], post.stated["light_on"])):
-        kib = row.sizes["VIRT"] >> 10
-        said.append(
-            f"{stated}M stands beside {kib:,} KiB, which are {kib / 1024:.1f} MiB or {kib * 1024 / 10**6:.1f} MB "
-            f"({kib / 1000:.1f} MB if KiB are taken for kB)"
-        )
-    return "; ".join(said) + "."
 
 
 def precision(results: list[Result], post: Article) -> str:

@@ -77,49 +77,67 @@ def _counted(good: int, of: int) -> Word:
     return "holds" if good == of else "holds in part" if good else "does not hold"
 
 
+def _percent(part: int, whole: int) -> str:
+    return f" ({part / whole:.0%})" if whole > 0 else ""
+
+
+def _direction(results: Sequence[Result], _post: Article, titles: Titles) -> Answer:
+    """Light mode lowers the heap's highest point in every network."""
+    known = _having(results, "defaults", "light off")
+    saved = {one.name: one.cells["light off"].heap_peak - one.cells["defaults"].heap_peak for one in known}
+    lower = [
+        one for one in known if saved[one.name] > margin("heap", one.cells["light off"], one.cells["defaults"])
+    ]  # fmt: skip
+    if not known:
+        return "cannot be told", UNKNOWN
+    least, most = min(known, key=lambda one: saved[one.name]), max(known, key=lambda one: saved[one.name])
+    return _counted(len(lower), len(known)), (
+        f"The heap's peak is lower in {len(lower)} of {len(known)} networks, by {mib(saved[least.name])} "
+        f"({titles[least.name]}) to {mib(saved[most.name])} ({titles[most.name]})"
+    )
+
+
 def _saving(results: Sequence[Result], post: Article, titles: Titles) -> Answer:
-    """Light mode lowers the peak of every network, and by about what is stated for the one that was toggled."""
+    """Of the network that was toggled, light mode lowers VmPeak by about what is stated, and so do the rows of top."""
     one = _toggled(results, post, "defaults", "light off")
     if one is None:
         return "cannot be told", UNKNOWN
     light, off = one.cells["defaults"], one.cells["light off"]
-    saved = {"heap": off.heap_peak - light.heap_peak, "VmPeak": off.vm_peak.median - light.vm_peak.median,
-             "resident": off.rss_peak.median - light.rss_peak.median}  # fmt: skip
+    heap, virtual = off.heap_peak - light.heap_peak, off.vm_peak.median - light.vm_peak.median
+    resident = off.rss_peak.median - light.rss_peak.median
     stated = post.stated["saving"]
-    fits = any(abs(saved["VmPeak"] / size - stated) <= ROUGHLY * stated for size in MEGA.values())
-    others = _having(results, "defaults", "light off")
-    lower = [
-        each for each in others
-        if each.cells["light off"].heap_peak - each.cells["defaults"].heap_peak
-        > margin("heap", each.cells["light off"], each.cells["defaults"])
-    ]  # fmt: skip
-    first, second = post.rows[0], post.rows[1]
-    own = {name: first.sizes[name] - second.sizes[name] for name in ("VIRT", "RES")}
-    text = (
-        f"{titles[one.name]}: {mib(saved['heap'])} of heap, {mib(saved['VmPeak'])} of VmPeak, {mib(saved['resident'])} "
-        f"resident. The article's own rows of top differ by {own['VIRT'] >> 10:,} KiB in VIRT and {own['RES'] >> 10:,} "
-        f"KiB in RES, {mib(own['VIRT'])} and {mib(own['RES'])}, not by {stated}M. "
-        f"The heap's peak falls in {len(lower)} of {len(others)} networks"
+    own = {name: post.rows[0].sizes[name] - post.rows[1].sizes[name] for name in ("VIRT", "RES")}
+    fits = [
+        any(abs(saved / size - stated) <= ROUGHLY * stated for size in MEGA.values())
+        for saved in (virtual, own["VIRT"])
+    ]
+    return _counted(sum(fits), len(fits)), (
+        f"{titles[one.name]}: {mib(heap)} of heap, {mib(virtual)} of VmPeak, {mib(resident)} resident. The article's "
+        f"own rows of top differ by {own['VIRT'] >> 10:,} KiB in VIRT and {own['RES'] >> 10:,} KiB in RES, which are "
+        f"{mib(own['VIRT'])} and {mib(own['RES'])}"
     )
-    if not fits:
-        return ("holds in part" if lower else "does not hold"), f"It lowers the peak, by another size. {text}"
-    return _counted(len(lower), len(others)), text
 
 
 def _cause(results: Sequence[Result], post: Article, titles: Titles) -> Answer:
-    """All of what light mode saves during runs is blobs and workspace, none of it weights."""
+    """What light mode saves during runs is blobs and workspace, and none of it weights."""
     known = _having(results, "defaults", "light off")
     if not known:
         return "cannot be told", UNKNOWN
-    alone = [one for one in known if freed(one) <= margin("heap", one.cells["defaults"], one.cells["light off"])]
-    text = f"Weights given back after repacking are part of it in {len(known) - len(alone)} of {len(known)} networks"
+    margins = {one.name: margin("heap", one.cells["defaults"], one.cells["light off"]) for one in known}
+    saved = {one.name: one.cells["light off"].runs_peak - one.cells["defaults"].runs_peak for one in known}
+    weights = [one for one in known if freed(one) > margins[one.name]]
+    maps = [one for one in known if saved[one.name] - freed(one) > margins[one.name]]
+    share = [freed(one) / saved[one.name] for one in weights if saved[one.name] > 0]
+    text = f"Blobs and workspace are part of what is saved during runs in {len(maps)} of {len(known)} networks, "
+    text += f"and weights given back after repacking in {len(weights)}"
+    if share:
+        text += f" ({min(share):.0%} to {max(share):.0%} of it)"
     one = _toggled(known, post, "defaults")
     if one is not None:
-        saved = one.cells["light off"].runs_peak - one.cells["defaults"].runs_peak
+        whole, part = saved[one.name], freed(one)
         text += (
-            f". {titles[one.name]}: of {saved:,} B that the heap's peak falls during runs, {freed(one):,} B "
-            f"({freed(one) / saved:.0%}) are weights given back (its kernels and matrices are {one.weights:,} B) and "
-            f"{saved - freed(one):,} B are blobs and workspace"
+            f". {titles[one.name]}: of {whole:,} B, {part:,} B{_percent(part, whole)} are weights (its kernels and "
+            f"matrices are {one.weights:,} B) and {whole - part:,} B are blobs and workspace"
         )
         if set(one.blobs) == {True, False}:
             pools = one.blobs[False].pools - one.blobs[True].pools
@@ -127,16 +145,15 @@ def _cause(results: Sequence[Result], post: Article, titles: Titles) -> Answer:
                 f"; ncnn's own allocators tell {pools:,} B for the latter (blobs live at once: "
                 f"{one.blobs[False].blobs:,} B without light mode, {one.blobs[True].blobs:,} B with it)"
             )
-    return _counted(len(alone), len(known)), text
+    return ("holds" if not weights else "holds in part" if maps else "does not hold"), text
 
 
 def _changes(results: Iterable[Result], cell: str, base: str = "defaults") -> dict[str, tuple[int, bool]]:
-    """By network: how much the heap's peak or its live bytes after load change from `base` to `cell`, the larger; and
-    whether that, or VmPeak, is more than the margin."""
+    """By network: how the heap's peak changes from `base` to `cell`; whether it, or VmPeak, does beyond the margin."""
     found = {}
     for one in results:
         old, new = one.cells[base], one.cells[cell]
-        moved = max((new.heap_peak - old.heap_peak, new.load - old.load), key=abs)
+        moved = new.heap_peak - old.heap_peak
         virtual = abs(new.vm_peak.median - old.vm_peak.median)
         found[one.name] = moved, abs(moved) > margin("heap", old, new) or virtual > margin("vm_peak", old, new)
     return found
@@ -152,7 +169,7 @@ def _fp16(results: Sequence[Result], post: Article, titles: Titles) -> Answer:
     text = f"Without the fp16 options heap or VmPeak is another in {len(known) - len(same)} of {len(known)} networks"
     more = [one for one in known if one not in same]
     if more:
-        text += ": the heap grows by " + _range(changed[one.name][0] for one in more)
+        text += ": the heap's peak is higher by " + _range(changed[one.name][0] for one in more)
         storage = _having(more, "fp16 storage off")
         alike = [
             one for one in storage
@@ -229,23 +246,26 @@ def _int8(results: Sequence[Result], _post: Article, _titles: Titles) -> Answer:
 
 
 def _loop(results: Sequence[Result], _post: Article, titles: Titles) -> Answer:
-    """With the defaults, no later run's peak lies above the first one's by more than the margin."""
+    """With the defaults, no later run takes the heap above what loading and the first run took, by the margin."""
     known = [one for one in _having(results, "defaults") if len(one.cells["defaults"].run_peaks) > 1]
     if not known:
         return "cannot be told", UNKNOWN
-    grown = {one.name: growth(one.cells["defaults"]) for one in known}
-    up = [one for one in known if grown[one.name][0] > margin("heap", one.cells["defaults"])]
     runs = len(known[0].cells["defaults"].run_peaks)
-    text = f"Steady in {len(known) - len(up)} of {len(known)} networks over {runs} runs"
-    for one in up:
-        more, run, _live = grown[one.name]
-        text += f"; {titles[one.name]}'s heap peak is {mib(more)} above that of the first run by run {run}"
-        if more <= one.cells["defaults"].load_peak - one.cells["defaults"].run_peaks[0]:
-            text += " (below its peak at load)"
-    pools = _having(up, "pools off")
+    grown = [one for one in known if growth(one.cells["defaults"])[0] > margin("heap", one.cells["defaults"])]
+    up = [
+        one for one in grown
+        if one.cells["defaults"].heap_peak - max(one.cells["defaults"].load_peak, one.cells["defaults"].run_peaks[0])
+        > margin("heap", one.cells["defaults"])
+    ]  # fmt: skip
+    text = f"In {runs} runs the peak stays in {len(known) - len(up)} of {len(known)} networks"
+    for one in grown:
+        more, run, _live = growth(one.cells["defaults"])
+        text += f"; {titles[one.name]}'s runs take {mib(more)} more than the first by run {run}"
+        text += "" if one in up else ", still below its peak at load"
+    pools = _having(grown, "pools off")
     flat = [one for one in pools if growth(one.cells["pools off"])[0] <= margin("heap", one.cells["pools off"])]
     if pools:
-        text += f". Without ncnn's pools it does not grow in {len(flat)} of these {len(pools)}"
+        text += f". Without ncnn's pools later runs take no more in {len(flat)} of these {len(pools)}"
     return _counted(len(known) - len(up), len(known)), text
 
 
@@ -321,21 +341,24 @@ def _table(results: Sequence[Result], post: Article, titles: Titles) -> Answer:
     good = sum(cells[best].values())
     never = [name for name in names if not any(found.get(name) for found in cells.values())]
     text = (
-        f"No more than {good} of {len(names)} networks come within {NEAR:.0%} with one choice of options ({best}); the "
+        f"One choice of options brings at most {good} of {len(names)} networks within {NEAR:.0%} ({best}); the "
         f"defaults bring {sum(cells.get('defaults', {}).values())}"
     )
     if never:
-        text += f". No choice brings {', '.join(titles[name] for name in never)}"
-    empty = [one for one in post.networks if not one.vm_peak]
-    for one in empty:
-        filled = next((result for result in _having(results, "defaults") if result.name == one.name), None)
-        if filled is not None:
-            text += f". Its empty cell, {one.title}: {mib(filled.cells['defaults'].vm_peak.median)}"
+        text += f". None brings {', '.join(titles[name] for name in never)}"
+    for column in post.networks:
+        filled = next((one for one in _having(results, "defaults") if one.name == column.name), None)
+        if not column.vm_peak and filled is not None:
+            sizes = sorted(cell.vm_peak.median for cell in filled.cells.values())
+            text += (
+                f". Its empty cell, {column.title}: {mib(filled.cells['defaults'].vm_peak.median)} with the defaults, "
+            )
+            text += f"{mib(sizes[0])} to {mib(sizes[-1])} over all cells"
     return _counted(good, len(names)), text
 
 
 _RULES = {
-    "saving": _saving, "cause": _cause, "fp16": _fp16, "paired": _paired, "precision": _precision, "int8": _int8,
-    "loop": _loop, "libraries": _libraries, "loaded": _loaded, "inference": _inference, "conventions": _conventions,
-    "table": _table,
+    "direction": _direction, "saving": _saving, "cause": _cause, "fp16": _fp16, "paired": _paired,
+    "precision": _precision, "int8": _int8, "loop": _loop, "libraries": _libraries, "loaded": _loaded,
+    "inference": _inference, "conventions": _conventions, "table": _table,
 }  # fmt: skip

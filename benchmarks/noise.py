@@ -4,7 +4,7 @@
     python benchmarks/noise.py --engine ncnn,litert --threads 1 --addresses random --network mobilenet_v2
     python benchmarks/noise.py --file tflm=keyword.tflite --engine tflm
 
-Two tables: with addresses at random, as the system gives them, and fixed (ADDR_NO_RANDOMIZE of personality(2)).
+Each with addresses at random, as the system gives them, and fixed, as the harness does it (personality(2)).
 
 Every figure is half the range over fresh processes, in KiB, the largest of all networks. Resident figures come from
 plain processes, the counter's from instrumented ones. A network that an engine does not take is named, with the reason.
@@ -13,12 +13,11 @@ plain processes, the counter's from instrumented ones. A network that an engine 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -42,8 +41,6 @@ WANTED = 64.0
 # KiB either way, of RssAnon and of live bytes
 LENGTHS = (0, 333, 800, 1500, 2222, 3000)
 # bytes by which the environment or the command line is longer
-ADDR_NO_RANDOMIZE = 0x0040000
-# of personality(2): a process and what it starts have their stack, heap and libraries at the same addresses each time
 THRESHOLDS = {"malloc_mmap_threshold": 131072, "malloc_trim_threshold": 131072}
 
 
@@ -107,15 +104,14 @@ def processes(
 
 @contextmanager
 def addresses(kind: str) -> Iterator[None]:
-    """Processes started inside by this thread have `fixed` addresses, or `random` ones as the system gives them."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    before = libc.personality(0xFFFFFFFF)
-    if kind == "fixed" and (before < 0 or libc.personality(before | ADDR_NO_RANDOMIZE) < 0):
-        raise PeakmemError("the system does not let addresses be fixed", hint="--addresses random")
+    """Processes started inside have `fixed` addresses, as the harness does it, or `random` ones as the system gives."""
+    before = harness.fixed_addresses
+    if kind == "random":
+        harness.fixed_addresses = nullcontext
     try:
         yield
     finally:
-        libc.personality(before)
+        harness.fixed_addresses = before
 
 
 def largest(found: list[dict[tuple[str, str], float]], name: str, phases: tuple[str, ...] = PHASES) -> float | None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from peakmem.errors import MissingLibrary, PeakmemError, UsageError
 from peakmem.measuring.engine import BUILT_IN, Engine, Setting, engine
@@ -19,6 +20,9 @@ from peakmem.measuring.machine import machine
 from peakmem.measuring.matrix import Effort, Plan, Progress, choices, measure_cells, parse_cells, parse_settings
 from peakmem.measuring.record import Measurement, Outcome, Value
 from peakmem.measuring.summary import row
+
+if TYPE_CHECKING:
+    from peakmem.conversion.step import Step
 
 
 def measure(
@@ -91,34 +95,35 @@ def choose(names: Sequence[str]) -> list[Engine]:
 
 def convertible(one: Engine, kind: str = "zoo") -> Engine:
     """`one` with the options of the conversions that lead to it from a model of `kind` as settings beside its own."""
-    from peakmem.conversion.route import route
-
-    try:
-        way = route(kind, nearest(kind, one))
-    except UsageError:
-        way = ()
-    options = tuple(
-        Setting(option.name, option.default, option.choices, f"conversion to {step.target}: {option.effect}")
+    ways = _routes(kind, one)
+    settings = {
+        option.name: Setting(
+            option.name, option.default, option.choices, f"conversion to {step.target}: {option.effect}"
+        )
+        for way in ways.values()
         for step in way
         for option in step.options
-    )
-    return replace(one, settings=(*one.settings, *options), conversion=tuple(option.name for option in options))
+    }
+    if len(ways) > 1:
+        first = min(ways, key=lambda read: len(ways[read]))
+        settings["format"] = Setting("format", first, tuple(ways), "conversion: which kind of file the engine is given")
+    return replace(one, settings=(*one.settings, *settings.values()), conversion=tuple(settings))
 
 
-def nearest(kind: str, one: Engine) -> str:
-    """Of the kinds that the engine reads, the one with the shortest way from `kind`."""
+def _routes(kind: str, one: Engine) -> dict[str, tuple[Step, ...]]:
+    """The steps to each kind that the engine reads, as far as there is a way."""
     from peakmem.conversion.route import route
 
     if kind == "factory":
         kind = "torch"
         # what its code makes is only known when it runs
     if kind in one.reads:
-        return kind
-    ways = []
+        return {kind: ()}
+    ways = {}
     for read in one.reads:
         with suppress(UsageError):
-            ways.append((len(route(kind, read)), read))
-    return min(ways)[1] if ways else one.reads[0]
+            ways[read] = route(kind, read)
+    return ways
 
 
 class _Ways:
@@ -150,10 +155,15 @@ class _Ways:
         if not one.version():
             hint = f"pip install 'peakmem[{one.extra}]'"
             return Plan(one, "", fault=Outcome("missing", f"{one.name} is not installed. Try: {hint}", "convert"))
+        ways = _routes(self.kind, one)
+        shortest = min(ways, key=lambda read: len(ways[read]), default=one.reads[0])
+        kind = str(options.get("format", shortest))
+        taken = {option.name for step in ways.get(kind, ()) for option in step.options}
         try:
             made = convert(
-                self.model, nearest(self.kind, one), options=options, batch=self.batch, shapes=self.shapes,
-                dims=self.dims, inputs=self.inputs, cache=self.cache, timeout=self.timeout,
+                self.model, kind, options={name: value for name, value in options.items() if name in taken},
+                batch=self.batch, shapes=self.shapes, dims=self.dims, inputs=self.inputs, cache=self.cache,
+                timeout=self.timeout,
             )  # fmt: skip
         except UsageError:
             raise

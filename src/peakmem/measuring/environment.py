@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from peakmem.measuring.engine import Engine
@@ -48,8 +48,9 @@ KEPT = ("LD_LIBRARY_PATH",)
 
 
 def environment(
-    engine: Engine, settings: Mapping[str, Value], *, scratch: str, token: str, preload: str = "", log: str = ""
-) -> dict[str, str]:
+    engine: Engine, settings: Mapping[str, Value], *, scratch: str, token: str, preload: str = "", log: str = "",
+    arguments: Sequence[str] = (),
+) -> dict[str, str]:  # fmt: skip
     """The variables of one process.
 
     Args:
@@ -59,6 +60,7 @@ def environment(
         token: names the process, of fixed length.
         preload: the allocation counter, in instrumented runs.
         log: the file of its event list.
+        arguments: the command; its length depends on where things are installed, and is made up for.
     """
     variables = {**FIXED, **{name: os.environ[name] for name in KEPT if os.environ.get(name)}}
     variables |= dict.fromkeys(("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"), scratch)
@@ -69,7 +71,7 @@ def environment(
     variables[TOKEN] = token
     if preload:
         variables |= {"LD_PRELOAD": preload, "PEAKMEM_COUNTER_LOG": log}
-    return pad(variables)
+    return pad(variables, arguments)
 
 
 @contextmanager
@@ -91,9 +93,11 @@ def fixed_addresses() -> Iterator[None]:
             libc.personality(before)
 
 
-def pad(variables: Mapping[str, str]) -> dict[str, str]:
-    """`variables` and one more that brings them to TOTAL_BYTES, or to the next multiple of it."""
+def pad(variables: Mapping[str, str], arguments: Sequence[str] = ()) -> dict[str, str]:
+    """`variables` and one more that brings them, with `arguments`, to TOTAL_BYTES or to the next multiple of it."""
     taken = sum(_taken(name, value) for name, value in variables.items()) + _taken(PAD, "")
+    taken += sum(len(os.fsencode(argument)) + 1 for argument in (*arguments, *arguments[:1]))
+    # the program's path stands there twice: as an argument, and for the loader (AT_EXECFN)
     return {**variables, PAD: "." * (-taken % TOTAL_BYTES)}
 
 

@@ -31,6 +31,7 @@ from peakmem.measuring.engine import Engine
 from peakmem.measuring.environment import TOKEN, environment, fixed_addresses
 from peakmem.measuring.inputs import Given, Port, prepare
 from peakmem.measuring.record import Counted, Heap, InputUsed, Mark, Outcome, Run, Value
+from peakmem.measuring.timeline import timeline_of
 
 CHILD = Path(__file__).with_name("child.py")
 LONGEST_LINE = 2**20
@@ -112,17 +113,17 @@ def run_process(order: Order) -> Run:
 def _follow(order: Order, scratch: Path, preload: str) -> Run:
     token = secrets.token_hex(16)
     events = scratch / "events"
-    variables = environment(
-        order.engine, order.settings, scratch=str(scratch), token=token, preload=preload,
-        log=str(events) if preload else "",
-    )  # fmt: skip
     wire_read, wire_write = os.pipe()
     answer_read, answer_write = os.pipe()
+    command = [sys.executable, "-S", "-P", "-s", "-B", str(CHILD), f"{wire_write:04d}", f"{answer_read:04d}"]
+    variables = environment(
+        order.engine, order.settings, scratch=str(scratch), token=token, preload=preload,
+        log=str(events) if preload else "", arguments=command,
+    )  # fmt: skip
     try:
         with (scratch / "output").open("wb") as output, fixed_addresses():
             child = subprocess.Popen(
-                [sys.executable, "-S", "-P", "-s", "-B", str(CHILD), f"{wire_write:04d}", f"{answer_read:04d}"],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=scratch, env=variables,
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=scratch, env=variables,
                 pass_fds=(wire_write, answer_read), start_new_session=True,
             )  # fmt: skip
     except OSError as fault:
@@ -329,8 +330,8 @@ def _end(child: subprocess.Popen[bytes], token: str, *, graceful: bool) -> int:
 def _died(code: int, process: _Process, text: str, order: Order) -> Outcome:
     """Why a process ended that said nothing."""
     starved = any(sign in text for sign in ("bad_alloc", "Cannot allocate memory", "MemoryError", "out of memory"))
+    limit = f" under a limit of {order.memory_limit:,} B" if order.memory_limit else ""
     if starved:
-        limit = f" under a limit of {order.memory_limit:,} B" if order.memory_limit else ""
         return Outcome("out of memory", f"an allocation failed{limit}", process.phase)
     if code < 0:
         name = signal.Signals(-code).name if -code in signal.valid_signals() else f"signal {-code}"
@@ -339,7 +340,7 @@ def _died(code: int, process: _Process, text: str, order: Order) -> Outcome:
                 return Outcome("out of memory", "killed by the kernel, its control group was full", process.phase)
             reason = "killed from outside (SIGKILL), as the kernel does when memory is out"
             return Outcome("crashed", reason, process.phase)
-        return Outcome("crashed", f"ended by {name}", process.phase)
+        return Outcome("crashed", f"ended by {name}{limit}", process.phase)
     return Outcome("crashed", f"the engine ended the process with code {code}", process.phase)
 
 
@@ -379,7 +380,10 @@ def _with_events(run: Run, order: Order, process: _Process, events: Path, token:
             counted = replace(mark.counted, libraries=phase.libraries, complete=phase.complete)
             marks.append(replace(mark, counted=counted))
     kept = str(_keep(order, process, events, token)) if order.events is not None else ""
-    return replace(run, marks=tuple(marks), events_file=kept)
+    run = replace(run, marks=tuple(marks), events_file=kept)
+    if not order.timeline or run.outcome.status != "ok":
+        return run
+    return replace(run, timeline=timeline_of(events, process.maps, process.names))
 
 
 def _keep(order: Order, process: _Process, events: Path, token: str) -> Path:

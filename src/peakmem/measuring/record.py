@@ -125,6 +125,98 @@ class Mark:
     # whether VmHWM was set back when the phase began
 
 
+Role = Literal["input", "activation", "workspace", "other"]
+# workspace: died in the step it was born in and was returned by no operator; other: outlived its step unnamed
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredPoint:
+    """One operator as it ran."""
+
+    step: int
+    operator: str
+    # path of its module, with its type where the module has several; `(outside operators)` for what runs between them
+    op_type: str
+    live_bytes: int
+    # inputs and what the run has made so far, alive when the operator ended
+    scope: str
+    # module path, parts joined by "/"
+    before_bytes: int
+    # alive when it began
+    peak_bytes: int
+    # the most alive while it ran
+    workspace_bytes: int
+    # of the peak, what was there neither before nor afterwards: peak - max(before, live)
+    allocations: int
+
+
+@dataclass(frozen=True, slots=True)
+class AliveBlock:
+    """A block of memory that was alive at the peak."""
+
+    name: str
+    # of an input; of anything else the operator that made it
+    nbytes: int
+    # as asked for
+    shape: str
+    dtype: str
+    role: Role
+    made_by: str
+    # the operator, empty for an input
+    start: int
+    stop: int
+    # steps in which it was alive, half-open
+    library: str
+    # that asked for it
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredPeak:
+    """The most that was alive at once in the run, its place and its parts."""
+
+    activation_bytes: int
+    # inputs and tensors that operators returned
+    weights_bytes: int
+    # weights on the heap
+    workspace_bytes: int
+    other_bytes: int
+    # made in the run, unnamed, not temporary
+    standing_bytes: int
+    # alive since before the run, neither weight nor input: the libraries' own
+    total_bytes: int
+    # all of these
+    step: int
+    operator: str
+    op_type: str
+    alive: tuple[AliveBlock, ...]
+    # largest first; with the smaller ones in `rest_bytes` they add up to activations, workspace and other
+    rest_bytes: int = 0
+    rest_blocks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredTimeline:
+    """One run, operator by operator."""
+
+    phase: str
+    peak: MeasuredPeak
+    timeline: tuple[MeasuredPoint, ...]
+    left_bytes: int
+    # made in the run and still alive at its end
+    python_bytes: int
+    # the most that the interpreter held more than at the run's start; in no other figure
+    mapped_bytes: int
+    # the most that anonymous mappings made outside the C library grew; in no other figure
+    complete: bool
+    # false where the event list was full
+    notes: tuple[str, ...] = ()
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most bytes of inputs and of what the run made, at the peak."""
+        return self.peak.activation_bytes + self.peak.workspace_bytes + self.peak.other_bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """One process."""
@@ -141,6 +233,8 @@ class Run:
     events_file: str = ""
     # where its event list is kept, when asked for
     inputs: tuple[InputUsed, ...] = ()
+    timeline: MeasuredTimeline | None = None
+    # of the last run, when asked for
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,107 +24,17 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from peakmem.errors import FormatError, UsageError
-from peakmem.measuring.counter.log import BORN, DIED, MAPPED, NOTE, UNMAPPED, _libraries, _open, _verify
-
-Role = Literal["input", "activation", "workspace", "other"]
-# workspace: died in the step it was born in and was returned by no operator; other: outlived its step unnamed
+from peakmem.measuring.counter.log import BORN, DIED, MAPPED, NOTE, UNMAPPED, libraries_of, open_columns, verify
+from peakmem.measuring.record import AliveBlock, MeasuredPeak, MeasuredPoint, MeasuredTimeline, Role
 
 INTERPRETER = re.compile(r"^(lib)?python\d|^_ctypes\.|^libffi[.-]")
 # libraries whose blocks are kept apart
 OUTSIDE = "(outside operators)"
 GAP_BYTES = 4096
 # what is allocated between operators is a step of its own from so much on
-
-
-@dataclass(frozen=True, slots=True)
-class MeasuredPoint:
-    """One operator as it ran."""
-
-    step: int
-    operator: str
-    # path of its module, with its type where the module has several; `(outside operators)` for what runs between them
-    op_type: str
-    live_bytes: int
-    # inputs and what the run has made so far, alive when the operator ended
-    scope: str
-    # module path, parts joined by "/"
-    before_bytes: int
-    # alive when it began
-    peak_bytes: int
-    # the most alive while it ran
-    workspace_bytes: int
-    # of the peak, what was there neither before nor afterwards: peak - max(before, live)
-    allocations: int
-
-
-@dataclass(frozen=True, slots=True)
-class AliveBlock:
-    """A block of memory that was alive at the peak."""
-
-    name: str
-    # of an input; of anything else the operator that made it
-    nbytes: int
-    # as asked for
-    shape: str
-    dtype: str
-    role: Role
-    made_by: str
-    # the operator, empty for an input
-    start: int
-    stop: int
-    # steps in which it was alive, half-open
-    library: str
-    # that asked for it
-
-
-@dataclass(frozen=True, slots=True)
-class MeasuredPeak:
-    """The most that was alive at once in the run, its place and its parts."""
-
-    activation_bytes: int
-    # inputs and tensors that operators returned
-    weights_bytes: int
-    # weights on the heap
-    workspace_bytes: int
-    other_bytes: int
-    # made in the run, unnamed, not temporary
-    standing_bytes: int
-    # alive since before the run, neither weight nor input: the libraries' own
-    total_bytes: int
-    # all of these
-    step: int
-    operator: str
-    op_type: str
-    alive: tuple[AliveBlock, ...]
-    # largest first; with the smaller ones in `rest_bytes` they add up to activations, workspace and other
-    rest_bytes: int = 0
-    rest_blocks: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class MeasuredTimeline:
-    """One run, operator by operator."""
-
-    phase: str
-    peak: MeasuredPeak
-    timeline: tuple[MeasuredPoint, ...]
-    left_bytes: int
-    # made in the run and still alive at its end
-    python_bytes: int
-    # the most that the interpreter held more than at the run's start; in no other figure
-    mapped_bytes: int
-    # the most that anonymous mappings made outside the C library grew; in no other figure
-    complete: bool
-    # false where the event list was full
-    notes: tuple[str, ...] = ()
-
-    @property
-    def peak_bytes(self) -> int:
-        """The most bytes of inputs and of what the run made, at the peak."""
-        return self.peak.activation_bytes + self.peak.workspace_bytes + self.peak.other_bytes
 
 
 @dataclass(slots=True)
@@ -178,13 +88,13 @@ def timeline_of(
     """
     import numpy as np
 
-    table, head = _open(log)
+    table, head = open_columns(log)
     kind = table["kind"].astype(np.int64)
     size = table["size"].astype(np.int64)
     heap = np.where((kind == BORN) | (kind == DIED), size, 0)
     mapping = np.where((kind == MAPPED) | (kind == UNMAPPED), size, 0)
-    _verify(log, table, kind, size, np.cumsum(heap), np.cumsum(mapping))
-    number, libraries = _libraries(table["caller"], maps)
+    verify(log, table, kind, size, np.cumsum(heap), np.cumsum(mapping))
+    number, libraries = libraries_of(table["caller"], maps)
     texts = {
         int(at): names.get(int(table["pointer"][at]), f"note {int(table['pointer'][at])}")
         for at in np.flatnonzero(kind == NOTE)

@@ -61,6 +61,8 @@ def blocks(report: Measurement, view: View) -> list[Block]:
         shown += _buckets(cell, view)
     for cell in report.cells if view.libraries else ():
         shown += _libraries(cell)
+    for cell in report.cells:
+        shown += _timeline(cell, view)
     said = [line for cell in report.cells for line in _facts(cell)]
     if said:
         shown.append(Table("What the engines say", ("engine", "settings", "fact", "value"), tuple(dict.fromkeys(said))))
@@ -225,6 +227,55 @@ def _libraries(cell: Cell) -> Iterator[Table]:
     yield Table(
         f"Who asked for the heap of {cell.engine} {words(cell.chosen)}", ("phase", "library", *columns), tuple(rows),
         frozenset(columns),
+    )  # fmt: skip
+
+
+def _timeline(cell: Cell, view: View) -> Iterator[Block]:
+    counted = _shown(cell, instrumented=True)
+    if counted is None or counted.timeline is None:
+        return
+    line = counted.timeline
+    peak = line.peak
+    title = f"Timeline of {cell.engine} {words(cell.chosen)}, {line.phase}"
+    parts = (
+        ("activations and inputs", peak.activation_bytes), ("workspace", peak.workspace_bytes),
+        ("other", peak.other_bytes),
+    )  # fmt: skip
+    yield Lines(
+        title,
+        (
+            f"peak: {format_exact(line.peak_bytes, view.units)} made by the run and its inputs, at {peak.operator}"
+            f" ({peak.op_type}), step {peak.step} of 0..{len(line.timeline) - 1} [measurement, n=1]",
+            "of it: " + ", ".join(f"{name} {nbytes:,} B" for name, nbytes in parts),
+            f"beside it: weights {peak.weights_bytes:,} B, standing since before the run {peak.standing_bytes:,} B",
+            f"Python's own: {line.python_bytes:,} B, mappings: {line.mapped_bytes:,} B, in no other figure",
+            *line.notes,
+        ),
+    )
+    columns = ("live", "peak", "workspace")
+    yield Table(
+        "Live bytes, operator by operator",
+        ("step", "operator", "op type", *columns),
+        tuple(
+            (
+                str(point.step), point.operator, point.op_type, f"{point.live_bytes:,}", f"{point.peak_bytes:,}",
+                f"{point.workspace_bytes:,}",
+            )
+            for point in line.timeline
+        ),
+        frozenset(("step", *columns)),
+    )  # fmt: skip
+    yield Table(
+        "Alive at the measured peak",
+        ("block", "shape", "dtype", "role", "bytes", "made by", "live range", "library"),
+        tuple(
+            (
+                block.name, block.shape, block.dtype, block.role, f"{block.nbytes:,}", block.made_by,
+                f"[{block.start}, {block.stop})", block.library,
+            )
+            for block in peak.alive
+        ),
+        frozenset({"bytes"}),
     )  # fmt: skip
 
 

@@ -179,6 +179,11 @@ def test_the_environment_has_one_size(faulty):
     ]
     sizes = {sum(len(name) + len(value) + 2 + 8 for name, value in one.items()) for one in kinds}
     assert sizes == {environment.TOTAL_BYTES}
+    longer = environment.environment(
+        faulty, settings, scratch="/tmp/peakmem-abcdefgh", token="0" * 32, arguments=["/opt/python", "child.py"]
+    )
+    # 12 and 9 bytes with their zeros, the program's path a second time
+    assert len(kinds[0]["PEAKMEM_PAD"]) - len(longer["PEAKMEM_PAD"]) == 12 + 9 + 12
     assert kinds[0]["FAULTY_TELEMETRY"] == "off"
     assert "MALLOC_ARENA_MAX" not in kinds[0]
 

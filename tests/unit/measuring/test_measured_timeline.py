@@ -13,7 +13,8 @@ from peakmem.errors import FormatError, UsageError
 from peakmem.measuring.engine import engine
 from peakmem.measuring.harness import order_for, run_process
 from peakmem.measuring.inputs import Given, Port
-from peakmem.measuring.timeline import OUTSIDE, MeasuredTimeline, read_timeline, timeline_of
+from peakmem.measuring.record import MeasuredTimeline
+from peakmem.measuring.timeline import OUTSIDE, read_timeline, timeline_of
 
 BORN, DIED, MAPPED, _UNMAPPED, NOTE = range(1, 6)
 # counter.c

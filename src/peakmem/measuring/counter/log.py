@@ -108,7 +108,7 @@ def read_log(path: Path, names: Mapping[int, str], maps: str, *, largest: int = 
     """
     import numpy as np
 
-    table, head = _open(path)
+    table, head = open_columns(path)
     kind: Column = table["kind"].astype(np.int64)
     size: Column = table["size"].astype(np.int64)
     count = len(kind)
@@ -118,7 +118,7 @@ def read_log(path: Path, names: Mapping[int, str], maps: str, *, largest: int = 
     live: Column = np.cumsum(heap)
     mapping: Column = np.cumsum(np.where((kind == MAPPED) | (kind == UNMAPPED), size, 0))
     lost = bool(head["flags"] & LOST)
-    _verify(path, table, kind, size, live, mapping)
+    verify(path, table, kind, size, live, mapping)
 
     notes = np.flatnonzero(kind == NOTE)
     titles = [names.get(int(number), f"note {int(number)}") for number in table["pointer"][notes].astype(np.int64)]
@@ -126,7 +126,7 @@ def read_log(path: Path, names: Mapping[int, str], maps: str, *, largest: int = 
     born: Column = np.cumsum(kind == BORN)
     blocks: Column = 2 * born - np.cumsum((kind == BORN) | (kind == DIED))
     before = _calls_before(table, kind, born)
-    library_of, libraries = _libraries(table["caller"], maps)
+    library_of, libraries = libraries_of(table["caller"], maps)
     complete = not (int(head["flags"]) & (FULL | LOST))
 
     phases = []
@@ -174,7 +174,7 @@ def read_log(path: Path, names: Mapping[int, str], maps: str, *, largest: int = 
     return Log(tuple(phases), tuple(intervals), peak, *at_top, alive, count, complete, int(head["pid"]))
 
 
-def _open(path: Path) -> tuple[Any, Any]:
+def open_columns(path: Path) -> tuple[Any, Any]:
     """The records, mapped read-only, and the header."""
     import numpy as np
 
@@ -205,7 +205,7 @@ def _open(path: Path) -> tuple[Any, Any]:
     return np.memmap(path, record_type, mode="r", offset=_HEAD, shape=(count,)), head
 
 
-def _verify(path: Path, table: Any, kind: Column, size: Column, live: Column, mapping: Column) -> None:
+def verify(path: Path, table: Any, kind: Column, size: Column, live: Column, mapping: Column) -> None:
     """Hold what the counter wrote into its notes against the sums of the records."""
     import numpy as np
 
@@ -277,7 +277,7 @@ def _labels(titles: list[str]) -> list[tuple[str, str]]:
 _MAPPING = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \d+ +(/.*)$")
 
 
-def _libraries(callers: Any, maps: str) -> tuple[Column, list[str]]:
+def libraries_of(callers: Any, maps: str) -> tuple[Column, list[str]]:
     """For each record the number of its library, and the libraries' file names."""
     import numpy as np
 

@@ -17,7 +17,7 @@ DISTRIBUTIONS = ("tflite-micro",)
 READS = ("tflite",)
 ENVIRONMENT: dict[str, str] = {}
 SETTINGS = (
-    ("arena", 0, (), "bytes of the arena; 0 leaves it to the binding, which takes ten times the file"),
+    ("arena", 0, (), "bytes of the arena; 0 takes ten times the file, at most 2 GiB, as the binding does"),
     ("interpreter", "recording", ("recording", "preserve_all_tensors"), "account for the arena and let tensors share bytes, or keep each tensor apart"),  # noqa: E501
     ("decompression_memory", 0, (), "bytes beside the arena for weights that are stored compressed"),
     ("reset", False, (), "set variables back before each run"),
@@ -51,12 +51,16 @@ class Runner:
         if data[4:8] != b"TFL3":
             # the interpreter would follow offsets in whatever it gets
             raise self.tools.Unsupported("not a .tflite: its identifier is not TFL3")
-        self.arena = self.settings["arena"] or 10 * len(data)
+        self.arena = self.settings["arena"] or min(10 * len(data), LARGEST)
         if not self.arena > 0:
             raise self.tools.Unsupported(f"an arena of {self.arena} B")
-        self.interpreter = self._interpreter(self.arena)
         # a view of the file, nothing is unpacked
-        graph = self.runtime.schema_fb.Model.GetRootAsModel(data, 0).Subgraphs(0)
+        whole = self.runtime.schema_fb.Model.GetRootAsModel(data, 0)
+        if any(whole.Buffers(at).Offset() > 1 for at in range(whole.BuffersLength())):
+            # TFLM does not know Buffer.offset (schema.fbs): it gives such weights room in its arena, and runs
+            raise self.tools.Unsupported("weights behind the flatbuffer, which TFLM takes for activations")
+        self.interpreter = self._interpreter(self.arena)
+        graph = whole.Subgraphs(0)
         ports: list[tuple[str, str, tuple[int, ...] | None]] = []
         for at in range(graph.InputsLength()):
             told = self.interpreter.get_input_details(at)
@@ -67,7 +71,7 @@ class Runner:
             )
         fact = self.tools.fact
         fact("model", f"{len(data)} B")
-        fact("arena", f"{self.arena} B{'' if self.settings['arena'] else ', the binding took ten times the file'}")
+        fact("arena", f"{self.arena} B{'' if self.settings['arena'] else ', ten times the file or as much as can be'}")
         fact("operators", graph.OperatorsLength())
         variables = [graph.Tensors(at) for at in range(graph.TensorsLength()) if graph.Tensors(at).IsVariable()]
         if variables:
