@@ -165,7 +165,7 @@ class _Session:
             raise self.tools.Unsupported(f"MNN cannot run the model: {reason} {_said_last(self.tools, None)}".strip())
 
     def _before(self, _tensors: Any, operator: Any) -> bool:
-        self.tools.note(operator.getName())
+        self.tools.note(f"begin\t{operator.getType()}\t{operator.getName()}")
         return True
 
     def release(self) -> None:

@@ -175,7 +175,7 @@ class Runner:
         return False
 
     def _order(self, layers: Any, blobs: Any) -> list[tuple[str, int]]:
-        """Layers in the order in which ncnn computes them, each with its name and one blob it makes.
+        """Layers in the order in which ncnn computes them, each as a note that begins it, with one blob it makes.
 
         ncnn goes from an output to the layers before it, the first input first (Net::forward_layer).
         """
@@ -194,7 +194,7 @@ class Runner:
                     stack.append(ahead[0])
                     continue
                 done.update(layer.tops)
-                order.append((f"{layer.name or 'layer'} ({layer.type or layer.typeindex})", blob))
+                order.append((f"begin\t{layer.type or layer.typeindex}\t{layer.name or 'layer'}", blob))
         return order
 
     def feed(self, values: list[tuple[str, tuple[int, ...], str, bytearray]]) -> None:
