@@ -11,6 +11,8 @@ from statistics import median
 
 from peakmem.measuring.record import Cell, Mark, Row, Run, Spread
 
+LAG_BYTES = 512 * 1024
+# VmHWM is up to 308 KiB below the true peak (see docs/measuring); phases closer than this are not told apart by it
 FIGURES = {
     "peak_resident": "the highest VmHWM of all phases, or VmRSS at a mark where that is more",
     "peak_above_baseline": "the same, from load on, above VmRSS at the mark import",
@@ -49,7 +51,7 @@ def row(cell: Cell) -> Row:
     return Row(
         cell.engine, cell.version, cell.chosen, failed.status if failed else "ok", reason,
         failed.phase if failed else "", {name: value for name, value in found.items() if value is not None},
-        _highest(plain, _resident),
+        _highest(plain, _resident, slack_bytes=LAG_BYTES),
         _highest(counted, lambda mark: mark.counted.peak_bytes if mark.counted else None),
     )  # fmt: skip
 
@@ -159,9 +161,10 @@ _COUNTED: dict[str, Get] = {
 }
 
 
-def _highest(runs: list[Run], get: Callable[[Mark], int | None]) -> str:
-    """The phase with the highest value in the first of `runs`."""
+def _highest(runs: list[Run], get: Callable[[Mark], int | None], *, slack_bytes: int = 0) -> str:
+    """The first phase of the first of `runs` that comes within `slack_bytes` of the highest value."""
     if not runs:
         return ""
     known = [(value, mark.phase) for mark in runs[0].marks if (value := get(mark)) is not None]
-    return max(known, key=lambda pair: pair[0])[1] if known else ""
+    top = max((value for value, _ in known), default=0)
+    return next((phase for value, phase in known if value >= top - slack_bytes), "")

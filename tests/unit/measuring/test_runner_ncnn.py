@@ -220,7 +220,7 @@ def test_a_walk_by_operators_asks_for_the_same(write: Any) -> None:
         plain = here(path, [(2, 3, 5)], **chosen)
         walked = here(path, [(2, 3, 5)], timeline=True, **chosen)
         assert walked.facts == plain.facts
-        layers = "Split s, Pooling p, Pooling q, Split t, BinaryOp e, BinaryOp f, ReLU o".split(", ")
+        layers = ["Split s", "Pooling p", "Pooling q", "Split t", "BinaryOp e", "BinaryOp f", "ReLU o"]
         begun = [note.replace("\t", " ").removeprefix("begin ") for note in walked.notes[:8]]
         assert begun == [*layers, "outputs"]
 
