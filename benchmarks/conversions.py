@@ -1,53 +1,65 @@
 """Which networks reach which engine's format, and whether the converted file still computes the same.
 
-    python benchmarks/conversions.py                        every network, every kind; a quarter of an hour
-    python benchmarks/conversions.py resnet18 --kinds ncnn,mnn
+    python benchmarks/conversions.py --kept cells.json         every network, every format; an hour on two cores
+    python benchmarks/conversions.py resnet18 --columns ncnn,mnn
 
-Prints a Markdown table of the files' sizes; where a network does not get there, a number, and below the table why. The
-answers of ncnn, OpenVINO and MNN are held against ONNX Runtime's on the ONNX file the others were made from; ≠ marks
-a file that computes something else.
+Prints a Markdown table of the files' sizes; where a network does not get there, a number, and below the table why. In
+brackets the largest difference of the answer, in parts of the largest value: of ncnn, OpenVINO, MNN and the PyTorch
+source, with the ONNX file's weights in it, from ONNX Runtime's on the ONNX file; of ExecuTorch and TFLite files from
+PyTorch's on the source they were made from. ≠ marks a file that computes something else. An int8 file is calibrated
+with random inputs and rounds: its difference is shown and carries no mark.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from peakmem.conversion import convert
 from peakmem.errors import PeakmemError
 from peakmem.units import format_bytes
+from peakmem.zoo import NETWORKS
 
-NETWORKS = (
-    "alexnet", "densenet161", "googlenet", "gpt2_small:context=128", "lstm_2layer", "mobilenet_v1", "mobilenet_v2",
-    "resnet18", "resnet50", "shufflenet_v2", "squeezenet1_1", "unet_256", "vgg16", "vit_s16",
-)  # fmt: skip
-KINDS = ("onnx", "ncnn", "openvino", "mnn", "torch", "pte", "tflite")
-COMPARED = ("ncnn", "openvino", "mnn")
+COLUMNS = {
+    "onnx": ("onnx", {}),
+    "ncnn": ("ncnn", {}),
+    "openvino": ("openvino", {}),
+    "mnn": ("mnn", {}),
+    "torch source": ("torch", {}),
+    "pte portable": ("pte", {"backend": "portable"}),
+    "pte xnnpack": ("pte", {"backend": "xnnpack"}),
+    "tflite float": ("tflite", {}),
+    "tflite int8": ("tflite", {"quantise": "int8"}),
+}
+# heading -> kind, options
+ROUNDED = ("tflite int8",)
 WRONG = 1e-3
 # from here on a difference, in parts of the largest value, is marked
 
 
-def difference(kind: str, path: str, ports: dict, onnx: str, onnx_ports: dict) -> float:
-    """The largest difference of any output from ONNX Runtime's, in parts of the largest value."""
+def difference(kind: str, path: str, ports: dict, reference: str, against: str, its_ports: dict) -> float:
+    """The largest difference of any output of `path` from that of `against`, in parts of the largest value."""
     import numpy as np
     from tests.unit.conversion.answers import answers
 
     rng = np.random.default_rng(0)
     values = {}
-    for name, (shape, dtype) in onnx_ports.items():
+    for name, (shape, dtype) in its_ports.items():
         whole = rng.integers(0, 50, shape) if "int" in dtype else rng.standard_normal(shape)
         values[name] = whole.astype(dtype)
     fed = {
-        name: value.reshape(shape).astype(dtype)
+        name: value.reshape(shape).astype(value.dtype if dtype == "int8" else dtype)
         for (name, (shape, dtype)), value in zip(ports.items(), values.values(), strict=True)
     }
     with tempfile.TemporaryDirectory() as folder:
-        wanted = answers("onnx", onnx, values, Path(folder))
+        wanted = answers(reference, against, values, Path(folder))
         found = answers(kind, path, fed, Path(folder))
     worst = 0.0
     for one, other in zip(found, wanted, strict=False):
@@ -57,36 +69,58 @@ def difference(kind: str, path: str, ports: dict, onnx: str, onnx_ports: dict) -
     return worst if np.isfinite(worst) else float("inf")
 
 
+def cell(network: str, column: str, cache: str, timeout: float) -> tuple[str, str]:
+    """(what stands in the table, why there is nothing)."""
+    kind, options = COLUMNS[column]
+    try:
+        made = convert(network, kind, options=options, cache=cache, timeout=timeout)
+        size = format_bytes(made.steps[-1].nbytes)
+        if kind == "onnx":
+            return size, ""
+        path, shapes = made.path, made.input_shapes
+        if kind in ("pte", "tflite"):
+            reference = "torch"
+        else:
+            reference, kind = "onnx", "torch_source" if kind == "torch" else kind
+        origin = convert(network, reference, cache=cache)
+        if kind == "torch_source":
+            path, shapes = origin.path, origin.input_shapes
+        apart = difference(kind, path, shapes, reference, origin.path, origin.input_shapes)
+    except (PeakmemError, RuntimeError) as fault:
+        return "", getattr(fault, "what", str(fault)).strip().replace("\n", " ")
+    return f"{size} {'' if apart < WRONG or column in ROUNDED else '≠ '}({apart:.0e})", ""
+
+
 def main() -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("networks", nargs="*", default=NETWORKS)
-    parser.add_argument("--kinds", default=",".join(KINDS))
+    parser.add_argument("networks", nargs="*", default=list(NETWORKS))
+    parser.add_argument("--columns", default=",".join(COLUMNS))
     parser.add_argument("--cache", help="folder for what is converted; a temporary one unless told")
-    parser.add_argument("--timeout", type=float, default=900)
+    parser.add_argument("--kept", type=Path, help="JSON file with the cells of earlier runs, which are not made again")
+    parser.add_argument("--timeout", type=float, default=900, help="seconds for a step")
     given = parser.parse_args()
-    kinds = given.kinds.split(",")
+    columns = given.columns.split(",")
+    kept: dict[str, Any] = {}
+    if given.kept is not None and given.kept.exists():
+        kept = json.loads(given.kept.read_text(encoding="utf-8"))
     reasons: dict[str, int] = {}
-    print(f"| network | {' | '.join(kinds)} |\n|---{'|---' * len(kinds)}|", flush=True)
+    print(f"| network | {' | '.join(columns)} |\n|---{'|---' * len(columns)}|", flush=True)
     with tempfile.TemporaryDirectory() as temporary:
-        cache = given.cache or temporary
         for network in given.networks:
-            cells = []
-            for kind in kinds:
-                begun = time.monotonic()
-                try:
-                    made = convert(network, kind, cache=cache, timeout=given.timeout)
-                    cell = format_bytes(made.steps[-1].nbytes)
-                    if kind in COMPARED:
-                        onnx = convert(network, "onnx", cache=cache)
-                        apart = difference(kind, made.path, made.input_shapes, onnx.path, onnx.input_shapes)
-                        cell += f" ({apart:.0e})" if apart < WRONG else f" ≠ ({apart:.0e})"
-                except (PeakmemError, RuntimeError) as fault:
-                    text = getattr(fault, "what", str(fault)).strip().replace("\n", " ")
-                    cell = f"[{reasons.setdefault(text, len(reasons) + 1)}]"
-                cells.append(cell)
-                print(f"{network} {kind}: {cell}, {time.monotonic() - begun:.1f} s", file=sys.stderr, flush=True)
-            print(f"| {network} | {' | '.join(cells)} |", flush=True)
+            row = kept.setdefault(network, {})
+            shown = []
+            for column in columns:
+                if column not in row:
+                    begun = time.monotonic()
+                    row[column] = cell(network, column, given.cache or temporary, given.timeout)
+                    seconds = time.monotonic() - begun
+                    print(f"{network} {column}: {' '.join(row[column])}, {seconds:.1f} s", file=sys.stderr, flush=True)
+                    if given.kept is not None:
+                        given.kept.write_text(json.dumps(kept, indent=1, ensure_ascii=False), encoding="utf-8")
+                size, why = row[column]
+                shown.append(size or f"[{reasons.setdefault(why, len(reasons) + 1)}]")
+            print(f"| {network} | {' | '.join(shown)} |", flush=True)
     print()
     for text, number in reasons.items():
         print(f"{number}. {text}")

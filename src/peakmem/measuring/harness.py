@@ -15,7 +15,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -31,6 +30,7 @@ from peakmem.measuring.engine import Engine
 from peakmem.measuring.environment import TOKEN, environment, fixed_addresses
 from peakmem.measuring.inputs import Given, Port, prepare
 from peakmem.measuring.record import Counted, Heap, InputUsed, Mark, Outcome, Run, Value
+from peakmem.measuring.scratch import scratch_folder
 from peakmem.measuring.timeline import timeline_of
 
 CHILD = Path(__file__).with_name("child.py")
@@ -99,15 +99,8 @@ def run_process(order: Order) -> Run:
         if counter.path is None:
             return Run(True, Outcome("missing", f"no allocation counter: {counter.reason}", "start"), (), {})
         preload = str(counter.path)
-    try:
-        scratch = Path(tempfile.mkdtemp(prefix="peakmem-"))
-    except OSError as fault:
-        hint = "TMPDIR=/a/folder peakmem measure …"
-        raise PeakmemError(f"no temporary folder: {fault.strerror}", hint=hint) from fault
-    try:
+    with scratch_folder() as scratch:
         return _follow(order, scratch, preload)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _follow(order: Order, scratch: Path, preload: str) -> Run:

@@ -94,8 +94,73 @@ def of_mnn(path: str, values: Values) -> list[Any]:
     return found
 
 
+def of_torch(path: str, values: Values) -> list[Any]:
+    """A .py file made here, with the weights that every conversion of it draws."""
+    import torch
+
+    from peakmem.conversion.torch_module import SEED
+
+    home: dict[str, Any] = {}
+    exec(compile(Path(path).read_text(encoding="utf-8"), path, "exec"), home)
+    torch.manual_seed(SEED)
+    return _called(home["model"](), values)
+
+
+def of_torch_source(path: str, values: Values) -> list[Any]:
+    """An ONNX file as PyTorch source, with the file's own weights."""
+    import onnx
+
+    from peakmem.binding import bound
+    from peakmem.conversion.torch_source import torch_source
+    from peakmem.pipeline import load
+
+    source = torch_source(bound(load(path), shapes={name: value.shape for name, value in values.items()}))
+    home: dict[str, Any] = {}
+    exec(compile(source.text, "network.py", "exec"), home)
+    module = home["factory"]()
+    source.fill(module, {one.name: onnx.numpy_helper.to_array(one) for one in onnx.load(path).graph.initializer})
+    return _called(module, {name: values[name] for name, _, _ in source.inputs})
+
+
+def _called(module: Any, values: Values) -> list[Any]:
+    import torch
+
+    with torch.no_grad():
+        made = module(*(torch.from_numpy(value.copy()) for value in values.values()))
+    return [one.numpy() for one in (made if isinstance(made, (tuple, list)) else (made,))]
+
+
+def of_pte(path: str, values: Values) -> list[Any]:
+    import torch
+    from executorch.runtime import Runtime
+
+    method = Runtime.get().load_program(path).load_method("forward")
+    return [one.numpy() for one in method.execute([torch.from_numpy(value.copy()) for value in values.values()])]
+
+
+def of_tflite(path: str, values: Values) -> list[Any]:
+    """Integers of an int8 file are scaled from and to floats."""
+    import numpy as np
+    from ai_edge_litert.interpreter import Interpreter
+
+    reader = Interpreter(path, num_threads=1)
+    reader.allocate_tensors()
+    for row in reader.get_input_details():
+        value, (scale, zero) = values[row["name"]], row["quantization"]
+        if scale and value.dtype.kind == "f" and row["dtype"] is np.int8:
+            value = np.clip(np.round(value / scale) + zero, -128, 127)
+        reader.set_tensor(row["index"], value.astype(row["dtype"]))
+    reader.invoke()
+    found = []
+    for row in reader.get_output_details():
+        value, (scale, zero) = reader.get_tensor(row["index"]), row["quantization"]
+        found.append((value.astype(np.float32) - zero) * np.float32(scale) if scale else value)
+    return found
+
+
 ENGINES: dict[str, Callable[[str, Values], list[Any]]] = {
-    "onnx": of_onnx, "ncnn": of_ncnn, "openvino": of_openvino, "mnn": of_mnn,
+    "onnx": of_onnx, "ncnn": of_ncnn, "openvino": of_openvino, "mnn": of_mnn, "torch": of_torch,
+    "torch_source": of_torch_source, "pte": of_pte, "tflite": of_tflite,
 }  # fmt: skip
 
 
