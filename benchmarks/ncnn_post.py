@@ -21,7 +21,19 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from ncnn_post_figures import CELLS, RECORDED, Blobs, Figures, Result, article, blobs, figures, weights
+from ncnn_post_figures import (
+    CELLS,
+    LOOPED,
+    RECORDED,
+    Blobs,
+    Figures,
+    Result,
+    article,
+    blobs,
+    figures,
+    run_peaks,
+    weights,
+)
 from ncnn_post_page import page, runs_of
 
 import peakmem
@@ -31,10 +43,11 @@ from peakmem.measuring.record import Measurement, Value
 
 SCHEMA = "ncnn_post/1"
 Data = dict[str, Any]
-# of one network: "cells" and "recorded" (measurements), and sizes of its files
+# of one network: its measurements, and sizes of its files
+PARTS = ("cells", "recorded", "looped")
 
 
-def measure(network: str, repeat: int, runs: int) -> Data:
+def measure(network: str, repeat: int, runs: int, loop: int) -> Data:
     """Every cell of one network."""
 
     def progress(cell: str, done: int, of: int) -> None:
@@ -46,7 +59,10 @@ def measure(network: str, repeat: int, runs: int) -> Data:
     recorded = peakmem.measure(
         network, engines=["ncnn"], cells=list(RECORDED.values()), repeat=1, counted=0, runs=runs, progress=progress
     )
-    return {"cells": cells, "recorded": _short(recorded), **_files(cells)}
+    looped = peakmem.measure(
+        network, engines=["ncnn"], cells=list(LOOPED.values()), repeat=0, runs=loop, progress=progress
+    )
+    return {"cells": cells, "recorded": _short(recorded), "looped": looped, **_files(cells)}
 
 
 def _short(recorded: Measurement) -> Measurement:
@@ -100,7 +116,7 @@ def load(path: Path) -> dict[str, Data]:
         if data["schema"] != SCHEMA:
             raise ValueError(f"schema {data['schema']!r}")
         found = {
-            name: {**one, **{key: msgspec.convert(one[key], Measurement) for key in ("cells", "recorded")}}
+            name: {**one, **{key: msgspec.convert(one[key], Measurement) for key in PARTS}}
             for name, one in data["networks"].items()
         }
     except OSError as fault:
@@ -135,8 +151,10 @@ def result(network: str, data: Data) -> Result:
         some = blobs(cell.runs[0].facts) if cell.runs else None
         if some is not None:
             told[light] = some
+    looped = {name: run_peaks(cell) for name, cell in zip(LOOPED, data["looped"].cells, strict=True)}
+    looped = {name: peaks for name, peaks in looped.items() if peaks}
     sizes = {key: data[key] for key in ("onnx_bytes", "bin_bytes", "weights", "products")}
-    return Result(network, cells=found, blobs=told, failed=tuple(failed), **sizes)
+    return Result(network, cells=found, blobs=told, looped=looped, failed=tuple(failed), **sizes)
 
 
 def main() -> int:
@@ -146,15 +164,19 @@ def main() -> int:
     parser.add_argument("--networks", default=",".join(known), help="of the nine, with commas")
     parser.add_argument("--repeat", type=int, default=3, help="plain processes a cell")
     parser.add_argument("--runs", type=int, default=10, help="inferences a process")
+    parser.add_argument(
+        "--loop", type=int, default=100, help="inferences of one more process, with light mode and without"
+    )
     parser.add_argument("--json", type=Path, help="write everything measured, after each network")
     parser.add_argument("--from", dest="earlier", type=Path, action="append", default=[], help="a file of --json")
+    parser.add_argument("--again", type=Path, help="a file of --json of a second run: how far it differs")
     parser.add_argument("--page", type=Path, help="write the page; standard output otherwise")
     chosen = parser.parse_args()
     wanted = [name for name in chosen.networks.split(",") if name]
     if unknown := [name for name in wanted if name not in known]:
         parser.error(f"not one of the nine: {', '.join(unknown)} (choose from {', '.join(known)})")
-    if chosen.repeat < 1 or chosen.runs < 2:
-        parser.error("--repeat takes 1 or more, --runs 2 or more")
+    if chosen.repeat < 1 or chosen.runs < 2 or chosen.loop < 2:
+        parser.error("--repeat takes 1 or more, --runs and --loop 2 or more")
     if not wanted:
         parser.error("--networks names none")
     networks: dict[str, Data] = {}
@@ -162,17 +184,21 @@ def main() -> int:
         networks |= {name: one for name, one in load(path).items() if name in wanted}
     for name in wanted:
         if name not in networks:
-            networks[name] = measure(name, chosen.repeat, chosen.runs)
+            networks[name] = measure(name, chosen.repeat, chosen.runs, chosen.loop)
         if chosen.json is not None:
             save(chosen.json, networks)
-    repeat, runs = networks[wanted[0]]["cells"].repeat, runs_of(networks[wanted[0]]["cells"])
-    command = f"python benchmarks/ncnn_post.py --repeat {repeat} --runs {runs}"
+    first = networks[wanted[0]]
+    again = [result(name, data) for name, data in load(chosen.again).items()] if chosen.again else []
+    repeat, runs, loop = first["cells"].repeat, runs_of(first["cells"]), runs_of(first["looped"])
+    command = f"python benchmarks/ncnn_post.py --repeat {repeat} --runs {runs} --loop {loop}"
+    if again:
+        command += " --again earlier.json"
     if set(wanted) != set(known):
         command += f" --networks {','.join(wanted)}"
     results = {name: result(name, networks[name]) for name in known if name in networks}
     text = page(
         list(results.values()), {name: networks[name]["cells"] for name in results}, post,
-        f"{command} --json ncnn_post.json --page docs/measuring/ncnn-post.md",
+        f"{command} --json ncnn_post.json --page docs/measuring/ncnn-post.md", again,
     )  # fmt: skip
     if chosen.page is not None:
         chosen.page.write_text(text, encoding="utf-8")

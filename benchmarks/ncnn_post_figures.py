@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,8 @@ CELLS = {
 # short name: settings; light mode, the fp16 and the int8 options are on by default
 RECORDED = {True: "record_allocators=pool", False: "record_allocators=pool lightmode=off"}
 # by light mode: processes that tell each request for blobs and workspace, and give no other figures
+LOOPED = {"defaults": "defaults", "light off": "lightmode=off"}
+# cells that are also run in a long loop, in one process with the counter
 ROWS = (
     ("light, fp16, int8 off", "light off"),
     ("fp16, int8 off", "defaults"),
@@ -125,8 +127,14 @@ class Result:
     cells: dict[str, Figures]
     blobs: dict[bool, Blobs] = field(default_factory=dict)
     # by light mode
+    looped: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    # by cell: the most heap in each run of a long loop
     failed: tuple[tuple[str, str], ...] = ()
     # cell, reason
+
+    def run_peaks(self, cell: str) -> tuple[int, ...]:
+        """The most heap in each run, of the longest loop there is."""
+        return self.looped.get(cell) or self.cells[cell].run_peaks
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,14 +188,25 @@ def figures(cell: Cell) -> Figures | str:
         if name == "load" or name.startswith("run ")
     ]
     base = _live(counted[0]["import"])
-    runs = [mark for name, mark in counted[0].items() if name.startswith("run ")]
     return Figures(
         last, top,
         {name: one.median for name, one in vm.items() if one}, {name: one.median for name, one in rss.items() if one},
         max((max(values) - min(values) for values in heaps if values), default=0),
         _live(counted[0]["load"]) - base, _peak(counted[0]["load"]) - base,
-        tuple(_peak(mark) - base for mark in runs), tuple(_live(mark) - base for mark in runs),
+        _in_runs(counted[0], _peak), _in_runs(counted[0], _live),
     )  # fmt: skip
+
+
+def run_peaks(cell: Cell) -> tuple[int, ...]:
+    """The most heap in each run of the cell's first good process with the counter; empty without one."""
+    good = [run for run in cell.runs if run.instrumented and run.outcome.status == "ok"]
+    return _in_runs(_marks(good[0]), _peak) if good else ()
+
+
+def _in_runs(marks: dict[str, Mark], get: Callable[[Mark], int]) -> tuple[int, ...]:
+    """A figure of the counter at each run's end, above what was live at the mark import."""
+    base = _live(marks["import"])
+    return tuple(get(mark) - base for name, mark in marks.items() if name.startswith("run "))
 
 
 def _marks(run: Run) -> dict[str, Mark]:
@@ -312,6 +331,17 @@ def growth(cell: Figures) -> tuple[int, int, int]:
     later = max(cell.run_peaks[1:], default=cell.run_peaks[0])
     at = next((at for at, peak in enumerate(cell.run_peaks[1:], 2) if peak > later - LEAST), 1)
     return later - cell.run_peaks[0], at, max(cell.run_lives[1:], default=cell.run_lives[0]) - cell.run_lives[0]
+
+
+def highs(peaks: Sequence[int]) -> list[int]:
+    """The runs, from 1, whose peak lies above that of all runs before by more than LEAST; the first is one."""
+    found: list[int] = []
+    top = -LEAST - 1
+    for run, peak in enumerate(peaks, 1):
+        if peak > top + LEAST:
+            found.append(run)
+            top = peak
+    return found
 
 
 def reproduced(results: Iterable[Result], post: Article, base: float | None = None) -> dict[str, dict[str, bool]]:

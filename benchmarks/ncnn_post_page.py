@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import median
 from typing import get_args
 
 import msgspec
@@ -17,6 +18,7 @@ from ncnn_post_figures import (
     Result,
     freed,
     growth,
+    highs,
     mib,
 )
 from ncnn_post_verdicts import ROUGHLY, Word, verdicts
@@ -24,7 +26,13 @@ from ncnn_post_verdicts import ROUGHLY, Word, verdicts
 from peakmem.measuring.record import Machine, Measurement, Spread
 
 
-def page(results: Sequence[Result], raw: Mapping[str, Measurement], post: Article, command: str) -> str:
+def page(
+    results: Sequence[Result],
+    raw: Mapping[str, Measurement],
+    post: Article,
+    command: str,
+    again: Sequence[Result] = (),
+) -> str:
     """All of it.
 
     Args:
@@ -32,13 +40,14 @@ def page(results: Sequence[Result], raw: Mapping[str, Measurement], post: Articl
         raw: their measurements, by name.
         post: what the article prints.
         command: what is typed for it.
+        again: the same networks, measured a second time.
     """
     shown = [one for one in results if one.cells]
     sections = [part(shown, post) for part in PARTS] if shown else []
     failed = [(one.name, cell, reason) for one in results for cell, reason in one.failed]
     if failed:
         sections.append("## Not measured\n\n" + table(("network", "cell", "reason"), failed))
-    return filled("\n\n".join([opening(raw[results[0].name], command, post), *sections, how(raw, shown)]))
+    return filled("\n\n".join([opening(raw[results[0].name], command, post), *sections, how(raw, shown, again)]))
 
 
 def opening(first: Measurement, command: str, post: Article) -> str:
@@ -208,19 +217,44 @@ def loops(results: list[Result], post: Article) -> str:
         last = f"run {len(default.run_peaks)}" if default else ""
         row.append(mib(default.rss[last] - default.rss["run 1"]) if default else "–")
         rows.append(row)
+    runs = max((len(one.cells["defaults"].run_peaks) for one in results if "defaults" in one.cells), default=0)
     columns = (
         "network", "run 1", "later, most", "live", "light off: run 1", "later, most", "live", "pools off: run 1",
         "later, most", "live", "resident, last run less first",
     )  # fmt: skip
     return f"""## Runs in a loop
 
-Highest heap of the first run, bytes; by how much the highest of all later runs lies above it; the same of what is live
-after a run:
+Over {runs} runs. Highest heap of the first run, bytes; by how much the highest of all later runs lies above it; the
+same of what is live after a run:
 
 {table(columns, rows)}
 A pool of ncnn's hands out the first kept block that is large enough (PoolAllocator::fastMalloc): a small request may
 take a large block, and a later large request then needs a new one. With `pools off` each request reaches the C library.
+
+{long_loops(results, post)}
 """
+
+
+def long_loops(results: list[Result], post: Article) -> str:
+    rows = []
+    for one in results:
+        for name, found in one.looped.items():
+            rises = highs(found)
+            most = found[rises[-1] - 1] - found[0]
+            rows.append((titles(post)[one.name], name, len(found), len(rises) - 1, rises[-1], f"{most:+,}"))
+    if not rows:
+        return ""
+    columns = (
+        "network",
+        "cell",
+        "runs",
+        "new highs after the first run",
+        "last one in run",
+        "above the first run, bytes",
+    )
+    return f"""One process in a longer loop. A new high is more than {LEAST >> 10} KiB above all runs before:
+
+{table(columns, rows)}"""
 
 
 def peaks(results: list[Result], post: Article) -> str:
@@ -272,7 +306,7 @@ PARTS: tuple[Callable[[list[Result], Article], str], ...] = (
 )  # fmt: skip
 
 
-def how(raw: Mapping[str, Measurement], results: list[Result]) -> str:
+def how(raw: Mapping[str, Measurement], results: list[Result], again: Sequence[Result]) -> str:
     """Machine, versions, spreads."""
     machines = [msgspec.json.encode(one.machine) for one in raw.values()]
     first = next(iter(raw.values()))
@@ -292,8 +326,39 @@ Converted by {", ".join(tools)}. {first.repeat} plain processes a cell and one w
 addresses at random. Largest range over the plain processes of a cell (largest less smallest, bytes), of all networks:
 
 {spreads}
+{repeated(results, again)}
+
 Median, smallest and largest of each figure and all marks of every process are in the file that `--json` writes.
 """
+
+
+def repeated(results: list[Result], again: Sequence[Result]) -> str:
+    """How far a second full run differs, by the largest difference of all cells."""
+    pairs = [
+        (one.cells[name], other.cells[name])
+        for one in results
+        for other in again
+        if one.name == other.name
+        for name in one.cells
+        if name in other.cells
+    ]
+    if not pairs:
+        return ""
+    heap = max(
+        abs(a - b)
+        for one, two in pairs
+        for a, b in zip(
+            (one.load, one.load_peak, *one.run_peaks), (two.load, two.load_peak, *two.run_peaks), strict=False
+        )
+    )
+    virtual = [abs(one.vm_peak.median - two.vm_peak.median) for one, two in pairs]
+    resident = [abs(one.rss_peak.median - two.rss_peak.median) for one, two in pairs]
+    return f"""Fresh processes of one installation repeat the layout of the heap, and with it what glibc holds free at
+its top. Another installation has another layout: the length of the program's path is enough. In a second full run, from
+another installation, the heap figures of {len(pairs)} cells differ by {heap:,} B at most, VmPeak by
+{max(virtual):,} B at most ({int(median(virtual)):,} B in the median cell), resident sizes by {max(resident):,} B
+({int(median(resident)):,} B). So verdicts rest on the heap wherever it tells; differences of that size in VmPeak or in
+resident sizes between two cells mean nothing by themselves."""
 
 
 def _share(cells: Iterable[Figures], get: Callable[[Figures], Spread]) -> str:

@@ -18,6 +18,7 @@ from ncnn_post_figures import (
     Result,
     freed,
     growth,
+    highs,
     margin,
     mib,
     reading,
@@ -149,27 +150,29 @@ def _cause(results: Sequence[Result], post: Article, titles: Titles) -> Answer:
 
 
 def _changes(results: Iterable[Result], cell: str, base: str = "defaults") -> dict[str, tuple[int, bool]]:
-    """By network: how the heap's peak changes from `base` to `cell`; whether it, or VmPeak, does beyond the margin."""
+    """By network: how the heap's peak changes from `base` to `cell`, and whether it does by more than the margin.
+
+    VmPeak is no criterion: it moves with the layout of the heap, which repeated processes do not show.
+    """
     found = {}
     for one in results:
         old, new = one.cells[base], one.cells[cell]
         moved = new.heap_peak - old.heap_peak
-        virtual = abs(new.vm_peak.median - old.vm_peak.median)
-        found[one.name] = moved, abs(moved) > margin("heap", old, new) or virtual > margin("vm_peak", old, new)
+        found[one.name] = moved, abs(moved) > margin("heap", old, new)
     return found
 
 
 def _fp16(results: Sequence[Result], post: Article, titles: Titles) -> Answer:
-    """The fp16 options change neither the heap nor VmPeak of any network."""
+    """The fp16 options do not change the heap's peak of any network."""
     known = _having(results, "defaults", "fp16 off")
     if not known:
         return "cannot be told", UNKNOWN
     changed = _changes(known, "fp16 off")
     same = [one for one in known if not changed[one.name][1]]
-    text = f"Without the fp16 options heap or VmPeak is another in {len(known) - len(same)} of {len(known)} networks"
+    text = f"Without the fp16 options the heap's peak is another in {len(known) - len(same)} of {len(known)} networks"
     more = [one for one in known if one not in same]
     if more:
-        text += ": the heap's peak is higher by " + _range(changed[one.name][0] for one in more)
+        text += ", higher by " + _range(changed[one.name][0] for one in more)
         storage = _having(more, "fp16 storage off")
         alike = [
             one for one in storage
@@ -232,7 +235,7 @@ def _precision(results: Sequence[Result], post: Article, titles: Titles) -> Answ
 
 
 def _int8(results: Sequence[Result], _post: Article, _titles: Titles) -> Answer:
-    """The int8 options change neither heap nor VmPeak of any of these networks, whose weights are fp32."""
+    """The int8 options do not change the heap's peak of any of these networks, whose weights are fp32."""
     known = _having(results, "defaults", "int8 off")
     if not known:
         return "cannot be told", UNKNOWN
@@ -247,26 +250,35 @@ def _int8(results: Sequence[Result], _post: Article, _titles: Titles) -> Answer:
 
 def _loop(results: Sequence[Result], _post: Article, titles: Titles) -> Answer:
     """With the defaults, no later run takes the heap above what loading and the first run took, by the margin."""
-    known = [one for one in _having(results, "defaults") if len(one.cells["defaults"].run_peaks) > 1]
+    known = [one for one in _having(results, "defaults") if len(one.run_peaks("defaults")) > 1]
     if not known:
         return "cannot be told", UNKNOWN
-    runs = len(known[0].cells["defaults"].run_peaks)
-    grown = [one for one in known if growth(one.cells["defaults"])[0] > margin("heap", one.cells["defaults"])]
-    up = [
+    margins = {one.name: margin("heap", one.cells["defaults"]) for one in known}
+    more = {one.name: max(one.run_peaks("defaults")) - one.run_peaks("defaults")[0] for one in known}
+    grown = [one for one in known if more[one.name] > margins[one.name]]
+    hidden = [
         one for one in grown
-        if one.cells["defaults"].heap_peak - max(one.cells["defaults"].load_peak, one.cells["defaults"].run_peaks[0])
-        > margin("heap", one.cells["defaults"])
+        if max(one.run_peaks("defaults")) - one.cells["defaults"].load_peak <= margins[one.name]
     ]  # fmt: skip
-    text = f"In {runs} runs the peak stays in {len(known) - len(up)} of {len(known)} networks"
+    stays = len(known) - len(grown) + len(hidden)
+    runs = max(len(one.run_peaks("defaults")) for one in known)
+    text = f"In {runs} runs the peak stays in {stays} of {len(known)} networks"
     for one in grown:
-        more, run, _live = growth(one.cells["defaults"])
-        text += f"; {titles[one.name]}'s runs take {mib(more)} more than the first by run {run}"
-        text += "" if one in up else ", still below its peak at load"
+        text += f"; {titles[one.name]}'s runs take {mib(more[one.name])} more than the first by run "
+        text += f"{highs(one.run_peaks('defaults'))[-1]}" + (", still below its peak at load" if one in hidden else "")
     pools = _having(grown, "pools off")
     flat = [one for one in pools if growth(one.cells["pools off"])[0] <= margin("heap", one.cells["pools off"])]
     if pools:
         text += f". Without ncnn's pools later runs take no more in {len(flat)} of these {len(pools)}"
-    return _counted(len(known) - len(up), len(known)), text
+    for one in _having(results, "light off"):
+        peaks = one.run_peaks("light off")
+        rises = highs(peaks)
+        if len(peaks) > 1 and 2 * rises[-1] > len(peaks):
+            text += (
+                f". Without light mode {titles[one.name]} reaches {len(rises) - 1} new highs, the last in run "
+                f"{rises[-1]} of {len(peaks)}, {mib(peaks[rises[-1] - 1] - peaks[0])} above the first run"
+            )
+    return _counted(stays, len(known)), text
 
 
 def _libraries(results: Sequence[Result], post: Article, _titles: Titles) -> Answer:

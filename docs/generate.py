@@ -22,9 +22,9 @@ from shown import DOCS, check, documents, refresh
 
 from peakmem.cli import VERBS, group
 from peakmem.conventions import CONVENTIONS
-from peakmem.measurement import convertible
+from peakmem.measurement import engines
 from peakmem.measuring import record
-from peakmem.measuring.engine import COMMON, engines
+from peakmem.measuring.engine import COMMON
 from peakmem.measuring.summary import FIGURES
 from peakmem.passes.assume import ASSUMPTIONS, DEFAULT_ASSUMPTION
 from peakmem.pipeline import estimate
@@ -282,7 +282,7 @@ def engines_page() -> str:
         out += [f"## `{one.name}`", "", f"Reads {', '.join(one.reads)}; `pip install 'peakmem[{one.extra}]'`.", ""]
         rows = [
             (f"`{setting.name}`", said(setting.default), setting.expected, setting.effect)
-            for setting in convertible(one).settings
+            for setting in one.settings
             if setting.name not in common
         ]
         out += [table(("setting", "default", "values", "what it moves"), rows), ""]

@@ -6,8 +6,8 @@
     (4816896, 17015584)
 
 `load` reads a model file or a built-in network into a Graph, `estimate` computes the report, `measure` runs it on
-engines and tells what it took.
-Names are imported when they are first used, so that `import peakmem` costs nothing.
+engines and tells what it took; `engines` lists them. Names are imported when they are first used, so that
+`import peakmem` costs nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     )
     from peakmem.ir.builder import GraphBuilder
     from peakmem.ir.graph import Graph, Operator, Tensor
-    from peakmem.measurement import measure
+    from peakmem.measurement import engines, measure
     from peakmem.measuring.record import Measurement
     from peakmem.pipeline import compare, estimate, load
     from peakmem.report.comparison import Comparison
@@ -51,6 +51,7 @@ _HOMES = {
     "UnboundDimension": "peakmem.errors",
     "UsageError": "peakmem.errors",
     "compare": "peakmem.pipeline",
+    "engines": "peakmem.measurement",
     "estimate": "peakmem.pipeline",
     "load": "peakmem.pipeline",
     "measure": "peakmem.measurement",
@@ -73,6 +74,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "compare",
+    "engines",
     "estimate",
     "load",
     "measure",

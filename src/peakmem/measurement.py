@@ -77,6 +77,16 @@ def measure(
     )  # fmt: skip
 
 
+def engines() -> tuple[Engine, ...]:
+    """Every engine there is, installed or not.
+
+    Each has a `name`, a `version()` that is empty where it is not installed, the kinds of model that it `reads`, and
+    its `settings`: `name`, `default`, `choices` and `effect` of each, with those of the conversions that lead to it
+    from a built-in network.
+    """
+    return tuple(convertible(engine(name)) for name in BUILT_IN)
+
+
 def choose(names: Sequence[str]) -> list[Engine]:
     """The engines of these names, each once; "all" for every installed one.
 

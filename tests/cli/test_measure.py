@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import peakmem
 from peakmem.measuring import engine as engines
-from peakmem.report.codec import schema
+from peakmem.report.codec import from_json, schema
 
 jsonschema = pytest.importorskip("jsonschema")
 pytest.importorskip("onnxruntime")
@@ -35,7 +36,9 @@ def test_a_matrix_of_settings(run):
     assert "onnxruntime\tarena=off" in out
     assert "# Differences, bytes" in out
     assert "# Phases of onnxruntime arena=on" in out
-    report = json.loads(Path("all.json").read_text())
+    text = Path("all.json").read_text()
+    assert from_json(text, peakmem.Measurement).to_json() + "\n" == text
+    report = json.loads(text)
     jsonschema.validate(report, schema("measurement"))
     assert report["schema"] == "peakmem.measurement/1"
     assert [cell["chosen"] for cell in report["cells"]] == [{"arena": True}, {"arena": False}]
@@ -110,6 +113,9 @@ def test_a_memory_limit_and_a_timeout_are_rows(run):
 def test_engines(run):
     code, out, _ = run("engines")
     assert code == 0
+    assert [one.name for one in peakmem.engines()] == list(engines.BUILT_IN)
+    settings = {one.name: one.default for one in peakmem.engines()[0].settings}
+    assert (settings["lightmode"], settings["threads"], settings["fp16"]) == (True, 1, False)
     for name in engines.BUILT_IN:
         assert f"\n{name}\t" in out
     code, out, _ = run("engines", "ncnn", "onnxruntime")

@@ -14,8 +14,8 @@ def command(names: tuple[str, ...]) -> None:
 
     A setting is given as `peakmem measure MODEL --engine NAME --set NAME.SETTING=VALUE,…`.
     """
-    from peakmem.measurement import convertible
-    from peakmem.measuring.engine import BUILT_IN, engine, installed
+    from peakmem.measurement import convertible, engines
+    from peakmem.measuring.engine import engine, installed
     from peakmem.render.blocks import Block, Table
     from peakmem.render.measurement import said
 
@@ -30,7 +30,7 @@ def command(names: tuple[str, ...]) -> None:
                         one.name, one.version() or "not installed", ", ".join(one.reads),
                         f"pip install 'peakmem[{one.extra}]'", str(len(one.settings)),
                     )
-                    for one in map(convertible, map(engine, BUILT_IN))
+                    for one in engines()
                 ),
                 frozenset({"settings"}),
             )

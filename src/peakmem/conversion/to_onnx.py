@@ -10,7 +10,10 @@ from peakmem.errors import ConversionError
 STEPS = (
     Step(
         "zoo", "onnx", "peakmem.conversion.to_onnx:from_zoo", ("peakmem", "onnx", "numpy"), "onnx",
-        options=(Option("seed", 0, (), "of the random weights"),),
+        options=(
+            Option("seed", 0, (), "of the random weights"),
+            Option("external_data", False, (), "weights in a file beside the model, which engines map or read apart"),
+        ),
     ),
     Step(
         "torch", "onnx", "peakmem.conversion.to_onnx:from_torch", ("torch", "onnxscript", "onnx"), "conversion",
@@ -31,6 +34,12 @@ def from_zoo(job: Job) -> Made:
 
     graph = bound(load(job.source), shapes={port.name: port.shape for port in job.inputs})
     path = export_onnx(graph, job.target / f"{job.name}.onnx", seed=int(job.options["seed"]))
+    if job.options["external_data"]:
+        import onnx
+
+        onnx.save_model(
+            onnx.load(path), path, save_as_external_data=True, location=f"{path.name}.data", size_threshold=1024
+        )
     return Made(path.name, job.inputs, ("the weights are random",))
 
 

@@ -135,8 +135,3 @@ def engine(name: str) -> Engine:
     if name not in BUILT_IN:
         raise UsageError(f"there is no engine {name!r}", expected=", ".join(BUILT_IN), hint="peakmem engines")
     return describe(import_module(f"peakmem.measuring.runners.{name}"))
-
-
-def engines() -> tuple[Engine, ...]:
-    """All of them."""
-    return tuple(engine(name) for name in BUILT_IN)

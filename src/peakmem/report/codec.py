@@ -6,13 +6,15 @@ Unknown fields are ignored on reading; a schema of another major version is refu
 from __future__ import annotations
 
 import json
-from typing import Any, cast
+from typing import Any, TypeVar, cast, overload
 
 from peakmem.errors import FormatError
 from peakmem.measuring import record
 from peakmem.report import claims, comparison
 from peakmem.report.comparison import Comparison
 from peakmem.report.model import SCHEMA, Estimate
+
+Report = TypeVar("Report")
 
 
 def to_dict(report: Estimate | Comparison) -> dict[str, Any]:
@@ -29,23 +31,30 @@ def to_json(report: Estimate | Comparison) -> str:
     return msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
 
 
-def from_json(text: str | bytes) -> Estimate:
-    """The report that `text` holds.
+@overload
+def from_json(text: str | bytes) -> Estimate: ...
+@overload
+def from_json(text: str | bytes, form: type[Report]) -> Report: ...
+
+
+def from_json(text: str | bytes, form: type[Any] = Estimate) -> Any:
+    """The report that `text` holds: an `Estimate`, or `from_json(text, peakmem.Measurement)`.
 
     Raises:
-        FormatError: not JSON, not a report, or a report of another major version.
+        FormatError: not JSON, not a report of that kind, or one of another major version.
     """
     import msgspec
 
+    expected = next(title for title, known in REPORTS.values() if known is form)
     try:
         data = json.loads(text)
     except ValueError as fault:
-        raise FormatError(f"this is not JSON: {fault}", expected=f"a report with schema {SCHEMA}") from fault
+        raise FormatError(f"this is not JSON: {fault}", expected=f"a report with schema {expected}") from fault
     schema = data.get("schema") if isinstance(data, dict) else None
-    if schema != SCHEMA:
-        raise FormatError(f"the schema is {schema!r}", expected=repr(SCHEMA))
+    if schema != expected:
+        raise FormatError(f"the schema is {schema!r}", expected=repr(expected))
     try:
-        return msgspec.convert(data, Estimate)
+        return msgspec.convert(data, form)
     except msgspec.ValidationError as fault:
         raise FormatError(f"the report does not fit its schema: {fault}", expected="peakmem schema") from fault
 

@@ -54,6 +54,7 @@ class Runner:
 
     def start(self) -> None:
         import importlib
+        import os
 
         threads = self.settings["threads"]
         try:
@@ -61,7 +62,10 @@ class Runner:
 
             if self.settings["face"] == "runtime":
                 importlib.import_module("executorch.runtime")
-            binding = importlib.import_module("executorch.extension.pybindings._portable_lib")
+            folder = importlib.import_module("executorch.extension.pybindings")
+            names = {name.split(".")[0] for path in folder.__path__ for name in os.listdir(path)}
+            binding = importlib.import_module(f"{folder.__name__}.{'_C' if '_C' in names else '_portable_lib'}")
+            # it was renamed in 1.5
         except ModuleNotFoundError as fault:
             raise self.tools.Missing(f"ExecuTorch is not installed: {fault}") from fault
         except ImportError as fault:
