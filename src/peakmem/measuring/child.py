@@ -210,7 +210,10 @@ def contents(path: str) -> bytearray:
     with open(path, "rb", buffering=0) as file:
         view = memoryview(data)
         while view:
-            view = view[file.readinto(view) :]
+            count = file.readinto(view)
+            if not count:
+                raise EOFError("an input ends before its last byte")
+            view = view[count:]
     return data
 
 
@@ -234,7 +237,11 @@ def status_of(fault: BaseException) -> str:
 def sentence(fault: BaseException) -> str:
     """An exception as one line, its kind first unless it is one of ours."""
     text = " ".join(str(fault).split())[:2000]
-    return text if isinstance(fault, Unsupported | Missing) else f"{type(fault).__name__}: {text}"
+    if isinstance(fault, Unsupported | Missing):
+        return text
+    if isinstance(fault, MemoryError):
+        return text or "an allocation failed"
+    return f"{type(fault).__name__}: {text}" if text else f"it ended with {type(fault).__name__} and no words"
 
 
 if __name__ == "__main__":

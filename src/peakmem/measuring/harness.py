@@ -40,9 +40,15 @@ OUTPUT_KEPT = 4000
 # characters of what the process wrote
 LARGEST_FILE = 2**32
 # bytes that the process may write into one file
+LARGEST_LIMIT = 2**63 - 1
+# bytes that a limit can be, more than any address space
 GRACE = 10.0
 # seconds between saying that it ends and being gone
 
+STATUSES = frozenset({"ok", "failed", "crashed", "timeout", "out of memory", "unsupported", "missing", "denied"})
+# how a process may say that it ended
+STARVED = ("bad_alloc", "allocate memory", "memory allocation", "memoryerror", "out of memory")
+# what libraries write when an allocation fails, in small letters
 _MALLINFO = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
 
 
@@ -83,6 +89,8 @@ class _Process:
     ports: list[Port] = field(default_factory=list)
     used: tuple[InputUsed, ...] = ()
     maps: str = ""
+    network: str = ""
+    # the network of its own, once it is cut off
     ended: Outcome | None = None
 
 
@@ -130,17 +138,20 @@ def _follow(order: Order, scratch: Path, preload: str) -> Run:
         try:
             _send(answer_write, _orders(order, scratch))
             outcome = _listen(order, process, wire_read, answer_write, scratch)
-        except (BrokenPipeError, Ended):
+        except Ended:
             outcome = None
+        except BrokenPipeError:
+            alive = child.poll() is None
+            outcome = Outcome("crashed", "it closed its connection to us", process.phase) if alive else None
         except PeakmemError as fault:
             if not isinstance(fault, Denied):
                 raise
             outcome = Outcome("denied", str(fault), process.phase)
         except OSError as fault:
             outcome = Outcome("failed", f"{fault.strerror} ({fault.filename or 'pipe'})", process.phase)
-        code = _end(child, token, graceful=outcome is not None and outcome.status == "ok")
+        code = _end(child, token, process.network, graceful=outcome is not None and outcome.status == "ok")
     except BaseException:
-        _end(child, token, graceful=False)
+        _end(child, token, process.network, graceful=False)
         raise
     finally:
         os.close(wire_read)
@@ -161,7 +172,7 @@ def _orders(order: Order, scratch: Path) -> bytes:
             "runner": str(order.engine.path), "model": model, "settings": dict(order.settings),
             "runs": order.runs, "scratch": str(scratch), "instrumented": order.instrumented,
             "timeline": order.timeline, "path": path, "folder": str(Path.cwd()), "parent": os.getpid(),
-            "data_limit": order.memory_limit, "file_limit": LARGEST_FILE,
+            "data_limit": min(order.memory_limit, LARGEST_LIMIT), "file_limit": LARGEST_FILE,
             "ports": [(port.name, port.dtype, port.shape) for port in order.ports],
         }
     )  # fmt: skip
@@ -235,6 +246,10 @@ def _hear(line: bytes, order: Order, process: _Process, answer: int, scratch: Pa
                 _send(answer, _framed((one.name, one.dtype, one.shape, str(one.path))))
         elif verb == "end":
             status, reason = fields
+            if status not in STATUSES:
+                raise ValueError(status)
+            if status == "out of memory" and order.memory_limit:
+                reason = f"{reason or 'an allocation failed'} under a limit of {order.memory_limit:,} B"
             process.ended = Outcome(status, reason, "" if status == "ok" else process.phase)  # type: ignore[arg-type]
     except ValueError:
         raise OSError(0, f"garbage on the wire of the process: {line[:80]!r}") from None
@@ -264,6 +279,8 @@ def _look(order: Order, process: _Process, phase: str, heap: str, counted: str) 
     """Read the process while it waits."""
     seconds = time.monotonic() - process.began
     pid = process.pid
+    if not process.network and process.facts.get("network") == "cut off" and (own := _network(pid)) != _network("self"):
+        process.network = own
     vm = probes.status(pid)
     threads = probes.threads(pid)
     buckets = mappings.buckets(probes.mappings(pid, threads), model_files=_files(order.model), threads=threads)
@@ -299,8 +316,11 @@ def _counted(text: str) -> Counted | None:
     return Counted(live, peak, usable, usable_peak, blocks, calls, mapped, mapped_peak)
 
 
-def _end(child: subprocess.Popen[bytes], token: str, *, graceful: bool) -> int:
-    """Wait for the process, or kill it; its whole group and what escaped from it in any case."""
+def _end(child: subprocess.Popen[bytes], token: str, network: str, *, graceful: bool) -> int:
+    """Wait for the process, or kill it; its whole group and what escaped from it in any case.
+
+    What escaped has the token among its variables, or, where it cleared them, the network that is the process's own.
+    """
     if graceful:
         with suppress(subprocess.TimeoutExpired):
             child.wait(GRACE)
@@ -312,17 +332,36 @@ def _end(child: subprocess.Popen[bytes], token: str, *, graceful: bool) -> int:
         os.killpg(child.pid, signal.SIGKILL)
     code = child.wait()
     mark = f"{TOKEN}={token}".encode()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with suppress(OSError):
-                if mark in (entry / "environ").read_bytes():
-                    os.kill(int(entry.name), signal.SIGKILL)
+    until = time.monotonic() + GRACE
+    while _kill_marked(mark, network) and time.monotonic() < until:
+        # they fork while we look, and a killed one takes a moment to be gone
+        time.sleep(0.005)
     return code
+
+
+def _kill_marked(mark: bytes, network: str) -> int:
+    """Kill every process that has `mark` among its variables or is in `network`; how many were still there."""
+    found = 0
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with suppress(OSError):
+                if mark in (entry / "environ").read_bytes() or (network and _network(entry.name) == network):
+                    os.kill(int(entry.name), signal.SIGKILL)
+                    found += (entry / "stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    return found
+
+
+def _network(pid: int | str) -> str:
+    """What names the network that a process sees; empty where it cannot be read."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/net")  # noqa: PTH115
+    except OSError:
+        return ""
 
 
 def _died(code: int, process: _Process, text: str, order: Order) -> Outcome:
     """Why a process ended that said nothing."""
-    starved = any(sign in text for sign in ("bad_alloc", "Cannot allocate memory", "MemoryError", "out of memory"))
+    starved = any(sign in text.lower() for sign in STARVED)
     limit = f" under a limit of {order.memory_limit:,} B" if order.memory_limit else ""
     if starved:
         return Outcome("out of memory", f"an allocation failed{limit}", process.phase)
@@ -334,7 +373,7 @@ def _died(code: int, process: _Process, text: str, order: Order) -> Outcome:
             reason = "killed from outside (SIGKILL), as the kernel does when memory is out"
             return Outcome("crashed", reason, process.phase)
         return Outcome("crashed", f"ended by {name}{limit}", process.phase)
-    return Outcome("crashed", f"the engine ended the process with code {code}", process.phase)
+    return Outcome("crashed", f"the engine ended the process with code {code}{limit}", process.phase)
 
 
 def _oom_killed(process: _Process) -> bool:

@@ -96,6 +96,8 @@ def parse_cells(texts: Iterable[str], engines: Sequence[Engine]) -> dict[str, li
     found: dict[str, list[dict[str, Value]]] = {engine.name: [] for engine in engines}
     for text in texts:
         chosen = parse_settings([] if text.strip() == "defaults" else text.split(), engines)
+        if not text.strip():
+            raise UsageError("--cell names no setting", expected="NAME=VALUE …, or defaults")
         for name, settings in chosen.items():
             if any(len(values) > 1 for values in settings.values()):
                 raise UsageError(f"--cell {text!r} gives a setting several values", hint="--set for a matrix")
@@ -152,8 +154,15 @@ def measure_cells(
                 )  # fmt: skip
                 cells[index] = replace(cell, runs=(*cell.runs, _run(order)))
     except KeyboardInterrupt:
-        gone = Run(False, Outcome("interrupted", "stopped from the keyboard"), (), {})
-        cells = [cell if cell.runs else replace(cell, runs=(gone,)) for cell in cells]
+        gone = Run(False, Outcome("interrupted", "stopped before its processes were all done"), (), {})
+        unfinished = {index for _, index in jobs[(done - 1) % len(jobs) :]} if done else set()
+        last = done > (len(rounds) - 1) * len(jobs)
+        cells = [
+            replace(cell, runs=(*cell.runs, gone))
+            if plan.fault is None and (not cell.runs or ((not last or index in unfinished) and _all_good(cell)))
+            else cell
+            for (plan, index), cell in zip(jobs, cells, strict=True)
+        ]
     return tuple(cells)
 
 
@@ -171,6 +180,10 @@ def _cell(plan: Plan, choice: Mapping[str, Value]) -> Cell:
         plan.engine.name, plan.engine.version(), {**plan.engine.defaults(), **choice}, dict(choice), plan.model,
         plan.steps, runs,
     )  # fmt: skip
+
+
+def _all_good(cell: Cell) -> bool:
+    return all(run.outcome.status == "ok" for run in cell.runs)
 
 
 def _hopeless(cell: Cell, instrumented: bool) -> bool:

@@ -18,6 +18,8 @@ from pathlib import Path
 from peakmem.errors import PeakmemError
 
 PREFIX = "peakmem-"
+MARK = ".peakmem-measurement"
+# an empty file in every such folder: other folders may have names that begin so, and are somebody's work
 GRACE = 60.0
 # seconds in which a new folder may not be locked yet
 
@@ -29,10 +31,14 @@ def scratch_folder() -> Iterator[Path]:
     Raises:
         PeakmemError: there is no place for it.
     """
-    _sweep(tempfile.gettempdir())
+    folder = None
     try:
+        _sweep(tempfile.gettempdir())
         folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        (folder / MARK).touch()
     except OSError as fault:
+        if folder is not None:
+            _remove(folder)
         hint = "TMPDIR=/a/folder peakmem measure …"
         raise PeakmemError(f"no temporary folder: {fault.strerror}", hint=hint) from fault
     lock = os.open(folder, os.O_RDONLY)
@@ -42,6 +48,20 @@ def scratch_folder() -> Iterator[Path]:
         yield folder
     finally:
         os.close(lock)
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, whatever the rights of what a process left in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        for place, _, _ in os.walk(folder, onerror=lambda fault: None):
+            with suppress(OSError):
+                Path(place).chmod(0o700)
+            for inner in Path(place).iterdir():
+                with suppress(OSError):
+                    if inner.is_dir() and not inner.is_symlink():
+                        inner.chmod(0o700)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -54,9 +74,11 @@ def _sweep(place: str) -> None:
                 state = folder.lstat()
                 if folder.is_symlink() or state.st_uid != os.geteuid() or time.time() - state.st_mtime < GRACE:
                     continue
+                if not (folder / MARK).is_file():
+                    continue
                 lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(folder, ignore_errors=True)
+                    _remove(folder)
                 finally:
                     os.close(lock)
