@@ -20,7 +20,10 @@ from peakmem.measuring.record import Measurement
 NETWORKS = ("mobilenet_v2", "resnet18", "vgg16")
 CELLS = {
     "ncnn": ("defaults", "lightmode=off", "winograd=off", "bf16_storage=on", "pool_allocator=off", "threads=2"),
-    "onnxruntime": ("defaults", "arena=off", "mem_pattern=off", "prepacking=off", "optimisation=disable", "external_data=on", "threads=2"),
+    "onnxruntime": (
+        "defaults", "arena=off", "mem_pattern=off", "prepacking=off", "optimisation=disable", "external_data=on",
+        "threads=2",
+    ),
     "litert": ("defaults", "kernels=builtin", "kernels=reference", "preserve_all_tensors=on", "model_as_bytes=on"),
     "tflm": ("defaults", "interpreter=preserve_all_tensors", "quantise=int8"),
     "openvino": (
@@ -32,7 +35,7 @@ CELLS = {
     "pytorch": ("defaults", "mode=grad", "channels_last=on", "mkldnn=off", "jit=optimize"),
     "executorch": ("defaults", "backend=portable", "load=bytes", "backend=portable planning=naive"),
     "mnn": ("defaults", "winograd_level=0", "api=module", "rearrange=on api=module"),
-}
+}  # fmt: skip
 RUNS = {"tflm": 1}
 # its reference kernels take a minute for VGG16, and its arena is settled at load; three runs for the others
 COLUMNS = (
@@ -47,9 +50,9 @@ COLUMNS = (
 HEAD = """\
 # The matrix
 
-Medians of {n} processes of three runs (TFLM: one), batch 1, 224×224, one thread unless said; MB is 10⁶ bytes. *Peak resident*, *anonymous* and
-*peak virtual* are of the whole process, the heap columns are above the engine's own, from one process with the
-allocation counter. ± is half the range of *anonymous* over the {n} processes. {machine}.
+Medians of {n} processes of three runs (TFLM: one), batch 1, 224×224, one thread unless said; MB is 10⁶ bytes. *Peak
+resident*, *anonymous* and *peak virtual* are of the whole process, the heap columns are above the engine's own, from
+one process with the allocation counter. ± is half the range of *anonymous* over the {n} processes. {machine}.
 
 ```sh
 python benchmarks/matrix.py --json matrix.json --page docs/measuring/matrix.md
