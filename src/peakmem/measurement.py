@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from peakmem.conversion.step import Step
 
 
+WITH_INPUTS = ("factory", "torch", "keras", "ort", "pte", "mnn")
+# kinds of model whose inputs the user may have to tell
+LONGEST = 10**7
+# seconds of a timeout, about four months
+
+
 def measure(
     model: str, *, engines: Sequence[str] = ("onnxruntime",), settings: Iterable[str] = (), singly: bool = False,
     cells: Sequence[str] = (), repeat: int = 3, counted: int = 1, runs: int = 3, batch: int | None = None,
@@ -58,8 +64,16 @@ def measure(
         UsageError: an engine, a setting or an input that does not fit.
         PeakmemError: the model cannot be read.
     """
+    from peakmem.conversion.route import kind_of
+
     if repeat < 0 or counted < 0 or repeat + counted == 0 or runs < 1:
         raise UsageError("nothing to measure", expected="--repeat or --counted of 1 or more, --runs of 1 or more")
+    if not 0 < timeout <= LONGEST:
+        raise UsageError(f"a timeout of {timeout:g} s", expected=f"more than 0, at most {LONGEST:,} s")
+    if memory_limit < 0:
+        raise UsageError(f"a memory limit of {memory_limit:,} B", expected="1 B or more, 0 for none")
+    if inputs and kind_of(model) not in WITH_INPUTS:
+        raise UsageError("--input is for live modules, this is a model file", where=model, hint="--shape NAME=DIMS")
     ways = _Ways(model, batch, shapes, dims, inputs, cache, timeout)
     chosen = [convertible(one, ways.kind) for one in choose(engines)]
     axes, single = parse_settings(settings, chosen), parse_cells(cells, chosen)
@@ -68,6 +82,9 @@ def measure(
         for one in chosen
     }
     plans = [ways.plan(one, choice) for one in chosen for choice in (*wanted[one.name], *single[one.name])]
+    if ways.refused and all(plan.fault is not None for plan in plans):
+        raise ways.refused[0]
+        # nothing is left to measure, and the user can do something about it
     effort = Effort(repeat, counted, runs, timeout, memory_limit, events, timeline)
     given = Given(feed, {name: tuple(shape) for name, shape in (shapes or {}).items()})
     done = measure_cells(plans, effort, given=given, progress=progress)
@@ -93,6 +110,9 @@ def choose(names: Sequence[str]) -> list[Engine]:
     Raises:
         UsageError: an unknown name, none at all, or "all" where none is installed.
     """
+    for name in names:
+        if name != "all":
+            engine(name)
     if "all" in names:
         found = [one for one in map(engine, BUILT_IN) if one.version()]
         if not found:
@@ -150,6 +170,8 @@ class _Ways:
         self.cache, self.timeout = cache, timeout
         self.made: dict[tuple[object, ...], Plan] = {}
         self.notes: list[str] = []
+        self.refused: list[UsageError] = []
+        # ways that the user's words do not fit
 
     def plan(self, one: Engine, choice: dict[str, Value]) -> Plan:
         """The plan of one cell."""
@@ -175,8 +197,9 @@ class _Ways:
                 batch=self.batch, shapes=self.shapes, dims=self.dims, inputs=self.inputs, cache=self.cache,
                 timeout=self.timeout,
             )  # fmt: skip
-        except UsageError:
-            raise
+        except UsageError as fault:
+            self.refused.append(fault)
+            return Plan(one, "", fault=Outcome("not converted", str(fault), "convert"))
         except MissingLibrary as fault:
             return Plan(one, "", fault=Outcome("missing", str(fault), "convert"))
         except PeakmemError as fault:

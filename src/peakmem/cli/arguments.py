@@ -8,6 +8,8 @@ from pathlib import Path
 
 from peakmem.errors import UsageError
 
+LONGEST_NUMBER = 1000
+# digits; Python converts no text of more than 4300
 _DIMS = re.compile(r"^[0-9]+([x×,][0-9]+)*$")
 
 
@@ -18,7 +20,7 @@ def parse_shapes(texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
         name, _, dims = text.rpartition("=")
         if dims in ("", "scalar"):
             shape: tuple[int, ...] = ()
-        elif _DIMS.match(dims) is None:
+        elif _DIMS.match(dims) is None or max(map(len, re.split("[x×,]", dims))) >= LONGEST_NUMBER:
             raise UsageError(
                 f"--shape {text!r} is not a shape", expected="NAME=DIMxDIMx…", hint="--shape input=1x3x224x224"
             )
@@ -39,7 +41,7 @@ def parse_dims(texts: tuple[str, ...]) -> dict[str, int]:
     dims: dict[str, int] = {}
     for text in texts:
         name, _, value = text.rpartition("=")
-        if not name or not value.isdigit():
+        if not name or not (value.isascii() and value.isdigit() and len(value) < LONGEST_NUMBER):
             raise UsageError(f"--dim {text!r} is not a dimension", expected="NAME=NUMBER", hint="--dim height=224")
         if dims.get(name, int(value)) != int(value):
             raise UsageError(f"--dim gives {name!r} two values, {dims[name]} and {value}")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -69,7 +74,7 @@ def command(
     targets = parse_targets(json_target, writes, FORMATS, force=force, source=model)
     from peakmem.measurement import measure
 
-    with _Progress() as progress:
+    with _Progress() as progress, _terminable():
         report = measure(
             model, engines=[name for text in engines for name in text.split(",") if name], settings=settings,
             singly=singly, cells=cells, repeat=repeat, counted=counted, runs=runs, batch=batch,
@@ -96,6 +101,27 @@ def command(
         return 130
     good = sum(1 for row in report.rows if row.status == "ok")
     return 0 if good == len(report.rows) else 1 if good else 2
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the measured process and remove its folder, as an interrupt does, and keep no result."""
+
+    def stop(number: int, _frame: object) -> None:
+        for other in before:
+            signal.signal(other, signal.SIG_IGN)
+            # once is enough; cleaning up takes a moment
+        raise SystemExit(128 + number)
+
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        chosen = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) == signal.SIG_DFL]
+        before.update((number, signal.signal(number, stop)) for number in chosen)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Progress:

@@ -25,6 +25,7 @@ from typing import Any
 
 from peakmem.conversion.step import Port
 from peakmem.errors import UsageError
+from peakmem.measuring.counter.build import cache_folder
 
 ROUTE = "route.json"
 SCHEMA = "peakmem.conversion/1"
@@ -54,12 +55,8 @@ def root(cache: str | Path | None = None) -> Path:
     """The folder that everything is kept under: `cache`, or what the environment says."""
     if cache is not None:
         return Path(cache).expanduser().absolute()
-    if os.environ.get(VARIABLE):
-        return Path(os.environ[VARIABLE]).expanduser().absolute()
-    # The XDG base directory specification: a relative path there is to be ignored.
-    base = os.environ.get("XDG_CACHE_HOME", "")
     try:
-        return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "peakmem"  # noqa: PTH117
+        return cache_folder()
     except RuntimeError as fault:
         raise UsageError("there is no home folder to keep converted models in", hint=f"{VARIABLE}=FOLDER") from fault
 
@@ -83,7 +80,7 @@ class Cache:
             sizes: dict[str, int] = told["files"]
             if any((home / name).stat().st_size != size for name, size in sizes.items()):
                 return None
-            inputs = tuple(Port(port["name"], tuple(port["shape"]), port["dtype"]) for port in told["inputs"])
+            inputs = tuple(Port(port["name"], port["dtype"], tuple(port["shape"])) for port in told["inputs"])
             return Kept(
                 home / told["path"], inputs, tuple(told["notes"]), told["tool"], told["content"], sum(sizes.values())
             )

@@ -1,15 +1,15 @@
 """Run one step in a child process, and turn what came of it into a folder or an error.
 
-The child is the only place where a conversion tool is imported or executed. Its process group is killed when the time
-is over, when the user interrupts, and when it has ended, so that nothing is left running.
+The child is the only place where a conversion tool is imported or executed. What it started is killed when the time is
+over, when the user interrupts, and when it has ended, so that nothing is left running.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
+import secrets
 import shutil
 import signal
 import subprocess
@@ -23,6 +23,8 @@ from typing import Any
 from peakmem.conversion.step import Port, Step, Value
 from peakmem.conversion.worker import JOB, LOG, RESULT, TARGET
 from peakmem.errors import ConversionError, MissingLibrary, PeakmemError, UsageError
+from peakmem.measuring.ending import end_process
+from peakmem.measuring.environment import TOKEN
 from peakmem.units import format_bytes
 
 QUIET: Mapping[str, str] = {
@@ -81,11 +83,12 @@ def run(
         "parent": os.getpid(), "memory_limit": memory_limit or 0,
     }  # fmt: skip
     (folder / JOB).write_text(json.dumps(job), encoding="utf-8")
+    token = secrets.token_hex(16)
     with (folder / LOG).open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "peakmem.conversion.worker"],
-            cwd=folder, env=_environment(step, folder, own_code=own_code), stdin=subprocess.DEVNULL, stdout=log,
-            stderr=log, start_new_session=True,
+            cwd=folder, env={**_environment(step, folder, own_code=own_code), TOKEN: token},
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
         late = False
         try:
@@ -93,7 +96,7 @@ def run(
         except subprocess.TimeoutExpired:
             late = True
         finally:
-            _end(process)
+            end_process(process, token)
     tool = step.distributions[0]
     if late:
         raise ConversionError(f"{tool} did not end within {timeout:g} s", where=source, hint="a longer timeout")
@@ -103,7 +106,7 @@ def run(
         raise _gone(step, source, folder, process.returncode, memory_limit) from None
     if "failure" in result:
         raise _fault(step, source, folder, result, memory_limit)
-    ports = tuple(Port(name, tuple(shape), dtype) for name, shape, dtype in result["inputs"])
+    ports = tuple(Port(name, dtype, tuple(shape)) for name, shape, dtype in result["inputs"])
     if shutil.disk_usage(folder).free < LEAST_ROOM:
         # Tools that do not look at what write() says leave a file that is cut off.
         raise _full(folder)
@@ -120,13 +123,6 @@ def _environment(step: Step, folder: Path, *, own_code: bool) -> dict[str, str]:
     given.update(QUIET, TMPDIR=str(folder / "tmp"), PYTHONPATH=os.pathsep.join(paths))
     given.update(step.environment)
     return given
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill what is left of the process and of those it started."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def _gone(step: Step, source: str, folder: Path, code: int, memory_limit: int | None) -> PeakmemError:

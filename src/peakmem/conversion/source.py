@@ -148,7 +148,7 @@ def _ports(graph: Graph) -> tuple[Port, ...]:
         tensor = graph.tensors[name]
         if tensor.shape is None or tensor.dtype is None:
             return ()
-        ports.append(Port(name, tuple(int(str(dim)) for dim in tensor.shape), tensor.dtype.name))
+        ports.append(Port(name, tensor.dtype.name, tuple(int(str(dim)) for dim in tensor.shape)))
     return tuple(ports)
 
 
@@ -164,7 +164,7 @@ def given_ports(inputs: object) -> tuple[Port, ...]:
 
     told = arguments(inputs)
     items = [*((str(number), item) for number, item in enumerate(told.positional)), *told.named.items()]
-    return tuple(Port(name, item.shape, item.dtype or "float32") for name, item in items if isinstance(item, Given))
+    return tuple(Port(name, item.dtype or "float32", item.shape) for name, item in items if isinstance(item, Given))
 
 
 def _ir_inputs(source: Source, shapes: Mapping[str, Sequence[int]]) -> tuple[Port, ...]:
@@ -181,7 +181,7 @@ def _ir_inputs(source: Source, shapes: Mapping[str, Sequence[int]]) -> tuple[Por
             return ()
         shape = tuple(told) if told is not None else tuple(map(int, sizes))
         element = data.get("element_type", "")
-        ports.append(Port(name, shape, _ELEMENTS.get(element, re.sub(r"^([iu])(\d+)$", _integer, element))))
+        ports.append(Port(name, _ELEMENTS.get(element, re.sub(r"^([iu])(\d+)$", _integer, element)), shape))
     return tuple(ports)
 
 

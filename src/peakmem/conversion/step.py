@@ -31,6 +31,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
+from peakmem.measuring import inputs
+
 Value: TypeAlias = bool | int | str
 
 KINDS: Mapping[str, str] = {
@@ -50,14 +52,11 @@ KINDS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Port:
-    """An input of a model, in the order the model takes them."""
+class Port(inputs.Port):
+    """An input of a model whose dimensions all have values."""
 
-    name: str
     shape: tuple[int, ...]
-    # concrete; as the file wants it, so an ncnn port has no batch dimension
-    dtype: str
-    # "float32", "int64", …: names of `peakmem.dtypes`
+    # as the file wants it, so an ncnn port has no batch dimension
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,7 +196,7 @@ def _inputs(job: Job, program: str) -> tuple[Port, ...]:
                     f"{shape[position]}", hint="--batch 1",
                 )  # fmt: skip
             shape = shape[:position] + shape[position + 1 :]
-        ports.append(Port(name, shape, "int32" if "int" in port.dtype or port.dtype == "bool" else "float32"))
+        ports.append(Port(name, "int32" if "int" in port.dtype or port.dtype == "bool" else "float32", shape))
     return tuple(ports)
 
 

@@ -108,7 +108,7 @@ def _keras_ports(model: Any) -> tuple[Port, ...]:
     if not getattr(model, "inputs", None):
         raise UsageError("the model was not built, so its inputs are not known", hint="--input x=1x224x224x3")
     return tuple(
-        Port(tensor.name, tuple(1 if dim is None else int(dim) for dim in tensor.shape), str(tensor.dtype))
+        Port(tensor.name, str(tensor.dtype), tuple(1 if dim is None else int(dim) for dim in tensor.shape))
         for tensor in model.inputs
     )
 
@@ -131,7 +131,7 @@ def _channels_last(
         tensor.permute(0, 2, 3, 1).contiguous() if at in images else tensor for at, tensor in enumerate(examples)
     )
     ports = tuple(
-        Port(port.name, tuple(tensor.shape), port.dtype) for port, tensor in zip(ports, examples, strict=True)
+        Port(port.name, port.dtype, tuple(tensor.shape)) for port, tensor in zip(ports, examples, strict=True)
     )
     return module, examples, ports, ()
 
@@ -161,7 +161,7 @@ def _ports(path: Path, ports: tuple[Port, ...]) -> tuple[Port, ...]:
     rows = reader.get_input_details()
     if len(rows) != len(ports):
         return ()
-    return tuple(Port(row["name"], tuple(int(dim) for dim in row["shape"]), row["dtype"].__name__) for row in rows)
+    return tuple(Port(row["name"], row["dtype"].__name__, tuple(int(dim) for dim in row["shape"])) for row in rows)
 
 
 def _quantised(plain: Path, path: Path, kind: str) -> None:

@@ -25,5 +25,5 @@ def convert(job: Job) -> Made:
     source = torch_source(bound(load(job.source), shapes=shapes))
     path = job.target / f"{job.name}.py"
     path.write_text(source.text, encoding="utf-8")
-    ports = tuple(Port(name, shape, dtype) for name, dtype, shape in source.inputs)
+    ports = tuple(Port(name, dtype, shape) for name, dtype, shape in source.inputs)
     return Made(path.name, ports, ("the module's weights are random; sizes and dtypes are the model's",))

@@ -40,7 +40,7 @@ def read(job: Job) -> tuple[Any, tuple[Any, ...], tuple[Port, ...]]:
     if job.source.endswith(".py"):
         home = _from_file(Path(job.source))
         made, told = home.model(), getattr(home, "INPUTS", ())
-        ports = ports or tuple(Port(name, tuple(shape), dtype) for name, dtype, shape in told)
+        ports = ports or tuple(Port(name, dtype, tuple(shape)) for name, dtype, shape in told)
     else:
         module, _, attribute = job.source.partition(":")
         made = importlib.import_module(module)
@@ -64,7 +64,7 @@ def _from_file(path: Path) -> Any:
 
 def _ports(examples: tuple[Any, ...]) -> tuple[Port, ...]:
     return tuple(
-        Port(f"input_{at}", tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+        Port(f"input_{at}", str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
         for at, tensor in enumerate(examples)
     )
 

@@ -8,21 +8,20 @@ allows that, and cannot import what reports to somebody. Only the step's own mod
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import json
 import os
-import signal
+import resource
 import sys
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from peakmem.measuring.child import confine
+
 JOB, RESULT, TARGET, LOG = "job.json", "result.json", "target", "log"
 # in the scratch folder
-_NEWNET, _NEWUSER = 0x40000000, 0x10000000
-_PDEATHSIG = 1
 
 
 def main() -> int:
@@ -52,20 +51,15 @@ def main() -> int:
 
 
 def _confine(told: dict[str, Any]) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != told["parent"]:
-        os._exit(3)
     user, group = os.getuid(), os.getgid()
-    if libc.unshare(_NEWNET) != 0 and libc.unshare(_NEWUSER | _NEWNET) == 0:
-        # Without a mapping the user has no name, which some libraries cannot stand.
+    _, largest_file = resource.getrlimit(resource.RLIMIT_FSIZE)
+    limits = {"parent": told["parent"], "data_limit": told["memory_limit"], "file_limit": largest_file}
+    confine(limits, lambda *_fact: None)
+    if os.getuid() != user:
+        # A user namespace without a mapping: the user has no name, which some libraries cannot stand.
         for name, text in (("setgroups", "deny"), ("gid_map", f"{group} {group} 1"), ("uid_map", f"{user} {user} 1")):
             with contextlib.suppress(OSError):
                 Path("/proc/self", name).write_text(text, encoding="ascii")
-    if told["memory_limit"]:
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_DATA, (told["memory_limit"],) * 2)
 
 
 def _made(told: dict[str, Any]) -> dict[str, Any]:
@@ -73,7 +67,7 @@ def _made(told: dict[str, Any]) -> dict[str, Any]:
 
     home = Path.cwd()
     job = Job(
-        told["source"], home / TARGET, tuple(Port(name, tuple(shape), dtype) for name, shape, dtype in told["inputs"]),
+        told["source"], home / TARGET, tuple(Port(name, dtype, tuple(shape)) for name, shape, dtype in told["inputs"]),
         told["options"], home / LOG, told["name"], tuple(told["outputs"]),
     )  # fmt: skip
     module, _, name = told["run"].partition(":")

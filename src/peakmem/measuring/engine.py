@@ -47,7 +47,8 @@ class Setting:
                 return text.lower() in _ON
         elif isinstance(self.default, int):
             digits = text.replace("_", "")
-            number = int(digits) if digits.removeprefix("-").isdecimal() and len(digits) < 20 else self.least - 1
+            whole = digits.isascii() and digits.removeprefix("-").isdecimal() and len(digits) < 20
+            number = int(digits) if whole else self.least - 1
             if number >= self.least and (not self.choices or number in self.choices):
                 return number
         elif not self.choices or text in self.choices:

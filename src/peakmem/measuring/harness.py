@@ -26,8 +26,9 @@ from typing import Any
 from peakmem.errors import Denied, Ended, FormatError, PeakmemError
 from peakmem.measuring import mappings, probes
 from peakmem.measuring.counter import build, log
+from peakmem.measuring.ending import GRACE, end_process, network_of
 from peakmem.measuring.engine import Engine
-from peakmem.measuring.environment import TOKEN, environment, fixed_addresses
+from peakmem.measuring.environment import environment, fixed_addresses
 from peakmem.measuring.inputs import Given, Port, prepare
 from peakmem.measuring.record import Counted, Heap, InputUsed, Mark, Outcome, Run, Value
 from peakmem.measuring.scratch import scratch_folder
@@ -42,8 +43,6 @@ LARGEST_FILE = 2**32
 # bytes that the process may write into one file
 LARGEST_LIMIT = 2**63 - 1
 # bytes that a limit can be, more than any address space
-GRACE = 10.0
-# seconds between saying that it ends and being gone
 
 STATUSES = frozenset({"ok", "failed", "crashed", "timeout", "out of memory", "unsupported", "missing", "denied"})
 # how a process may say that it ended
@@ -149,9 +148,10 @@ def _follow(order: Order, scratch: Path, preload: str) -> Run:
             outcome = Outcome("denied", str(fault), process.phase)
         except OSError as fault:
             outcome = Outcome("failed", f"{fault.strerror} ({fault.filename or 'pipe'})", process.phase)
-        code = _end(child, token, process.network, graceful=outcome is not None and outcome.status == "ok")
+        good = outcome is not None and outcome.status == "ok"
+        code = end_process(child, token, network=process.network, patience=GRACE if good else 0.0)
     except BaseException:
-        _end(child, token, process.network, graceful=False)
+        end_process(child, token, network=process.network)
         raise
     finally:
         os.close(wire_read)
@@ -279,8 +279,9 @@ def _look(order: Order, process: _Process, phase: str, heap: str, counted: str) 
     """Read the process while it waits."""
     seconds = time.monotonic() - process.began
     pid = process.pid
-    if not process.network and process.facts.get("network") == "cut off" and (own := _network(pid)) != _network("self"):
-        process.network = own
+    if not process.network and process.facts.get("network") == "cut off":
+        own = network_of(pid)
+        process.network = own if own != network_of("self") else ""
     vm = probes.status(pid)
     threads = probes.threads(pid)
     buckets = mappings.buckets(probes.mappings(pid, threads), model_files=_files(order.model), threads=threads)
@@ -314,49 +315,6 @@ def _counted(text: str) -> Counted | None:
         return None
     live, peak, usable, usable_peak, blocks, calls, mapped, mapped_peak = map(int, text.split(","))
     return Counted(live, peak, usable, usable_peak, blocks, calls, mapped, mapped_peak)
-
-
-def _end(child: subprocess.Popen[bytes], token: str, network: str, *, graceful: bool) -> int:
-    """Wait for the process, or kill it; its whole group and what escaped from it in any case.
-
-    What escaped has the token among its variables, or, where it cleared them, the network that is the process's own.
-    """
-    if graceful:
-        with suppress(subprocess.TimeoutExpired):
-            child.wait(GRACE)
-    else:
-        with suppress(subprocess.TimeoutExpired):
-            # one that died keeps its own exit code
-            child.wait(0)
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, signal.SIGKILL)
-    code = child.wait()
-    mark = f"{TOKEN}={token}".encode()
-    until = time.monotonic() + GRACE
-    while _kill_marked(mark, network) and time.monotonic() < until:
-        # they fork while we look, and a killed one takes a moment to be gone
-        time.sleep(0.005)
-    return code
-
-
-def _kill_marked(mark: bytes, network: str) -> int:
-    """Kill every process that has `mark` among its variables or is in `network`; how many were still there."""
-    found = 0
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            with suppress(OSError):
-                if mark in (entry / "environ").read_bytes() or (network and _network(entry.name) == network):
-                    os.kill(int(entry.name), signal.SIGKILL)
-                    found += (entry / "stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
-    return found
-
-
-def _network(pid: int | str) -> str:
-    """What names the network that a process sees; empty where it cannot be read."""
-    try:
-        return os.readlink(f"/proc/{pid}/ns/net")  # noqa: PTH115
-    except OSError:
-        return ""
 
 
 def _died(code: int, process: _Process, text: str, order: Order) -> Outcome:

@@ -137,9 +137,21 @@ def _match(ports: Sequence[Port], known: Sequence[Port]) -> tuple[_Input, ...]:
         if other is None:
             found.append(_Input(port.name, port.name, port.dtype, port.shape, None))
         else:
+            if other.name == port.name and other.shape is not None and port.shape is not None:
+                _check_fixed(port, other.shape)
             shape = _merged(port.shape, other.shape)
             found.append(_Input(port.name, other.name, port.dtype or other.dtype, shape, other.shape))
     return tuple(found)
+
+
+def _check_fixed(port: Port, wanted: Shape) -> None:
+    """The sizes that were asked for have to be those that the engine has fixed; another rank is another layout."""
+    assert port.shape is not None
+    if len(port.shape) == len(wanted) and not _agree(port.shape, wanted):
+        raise UsageError(
+            f"input {port.name!r} is {shown(port.shape)} in this engine and cannot be {shown(wanted)}",
+            hint="a model file whose dimensions are free, or of that size",
+        )  # fmt: skip
 
 
 def _merged(shape: Shape | None, other: Shape | None) -> Shape | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -154,15 +154,13 @@ def measure_cells(
                 )  # fmt: skip
                 cells[index] = replace(cell, runs=(*cell.runs, _run(order)))
     except KeyboardInterrupt:
-        gone = Run(False, Outcome("interrupted", "stopped before its processes were all done"), (), {})
-        unfinished = {index for _, index in jobs[(done - 1) % len(jobs) :]} if done else set()
-        last = done > (len(rounds) - 1) * len(jobs)
+        stopped = Outcome("interrupted", "stopped before all of its processes had run")
         cells = [
-            replace(cell, runs=(*cell.runs, gone))
-            if plan.fault is None and (not cell.runs or ((not last or index in unfinished) and _all_good(cell)))
-            else cell
-            for (plan, index), cell in zip(jobs, cells, strict=True)
-        ]
+            cell if len(cell.runs) == len(rounds) or any(run.outcome.status != "ok" for run in cell.runs)
+            # one that has figures keeps them
+            else replace(cell, runs=(*cell.runs, Run(bool(cell.runs), stopped, (), {})))
+            for cell in cells
+        ]  # fmt: skip
     return tuple(cells)
 
 
@@ -182,10 +180,6 @@ def _cell(plan: Plan, choice: Mapping[str, Value]) -> Cell:
     )  # fmt: skip
 
 
-def _all_good(cell: Cell) -> bool:
-    return all(run.outcome.status == "ok" for run in cell.runs)
-
-
 def _hopeless(cell: Cell, instrumented: bool) -> bool:
     """Whether the last process of this kind, or any plain one, failed in a way that will not change."""
     return any(
@@ -202,12 +196,3 @@ def _words(chosen: Mapping[str, Value]) -> str:
 def said(value: Value) -> str:
     """A value as it is typed."""
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
-
-
-def failures(cells: Iterable[Cell]) -> Iterator[tuple[Cell, Outcome]]:
-    """Each cell with the first of its outcomes that is not ok."""
-    for cell in cells:
-        for run in cell.runs:
-            if run.outcome.status != "ok":
-                yield cell, run.outcome
-                break

@@ -192,8 +192,3 @@ def _number(file: Path) -> int | None:
     except (OSError, ValueError):
         return None
         # "max" among others
-
-
-def page_bytes() -> int:
-    """Bytes of a page."""
-    return os.sysconf("SC_PAGESIZE")

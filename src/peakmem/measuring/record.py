@@ -345,7 +345,6 @@ class Measurement:
     # one for each cell, in their order
     notes: tuple[str, ...] = ()
     # what could not be done, and why
-    libraries: dict[str, str] | None = None
     schema: str = SCHEMA
 
     def to_json(self) -> str:

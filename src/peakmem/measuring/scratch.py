@@ -54,14 +54,16 @@ def scratch_folder() -> Iterator[Path]:
 def _remove(folder: Path) -> None:
     """Remove a folder, whatever the rights of what a process left in it."""
     shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():
-        for place, _, _ in os.walk(folder, onerror=lambda fault: None):
-            with suppress(OSError):
-                Path(place).chmod(0o700)
-            for inner in Path(place).iterdir():
-                with suppress(OSError):
-                    if inner.is_dir() and not inner.is_symlink():
-                        inner.chmod(0o700)
+    if not folder.exists():
+        return
+    with suppress(OSError):
+        folder.chmod(0o700)
+        for place, inner, _ in os.walk(folder):
+            # from the top: a folder is opened before it is walked
+            for name in inner:
+                path = Path(place, name)
+                if not path.is_symlink():
+                    path.chmod(0o700)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -102,12 +102,13 @@ def timeline_of(
     first, last, phase = _window(texts, phase)
     replay = _Replay()
     stored, inputs = _marked(texts, first)
-    for at in _standing(table, kind, first):
-        replay.stand(
-            int(table["pointer"][at]), int(table["size"][at]), libraries[int(number[at])], at, stored, inputs
-        )  # fmt: skip
-    columns = (size, table["pointer"], number)
-    sizes, pointers, owners = (column[first:last].tolist() for column in columns)
+    columns = (table["pointer"], size, number)
+    standing = _standing(table, kind, first)
+    for at, pointer, nbytes, owner in zip(
+        standing.tolist(), *(column[standing].tolist() for column in columns), strict=True
+    ):
+        replay.stand(pointer, nbytes, libraries[owner], at, stored, inputs)
+    pointers, sizes, owners = (column[first:last].tolist() for column in columns)
     replay.begin()
     for at, what in enumerate(kind[first:last].tolist()):
         if what == BORN:
@@ -250,13 +251,14 @@ def _window(texts: Mapping[int, str], phase: str) -> tuple[int, int, str]:
     return begins[position], ends[position][0], wanted[-1]
 
 
-def _standing(table: Any, kind: Any, first: int) -> list[int]:
+def _standing(table: Any, kind: Any, first: int) -> Any:
     """Records of the blocks that are alive before record `first`."""
     import numpy as np
 
     events = np.flatnonzero((kind[:first] == BORN) | (kind[:first] == DIED))[::-1]
     _, latest = np.unique(table["pointer"][events], return_index=True)
-    return [int(at) for at in np.sort(events[latest]) if kind[at] == BORN]
+    found = np.sort(events[latest])
+    return found[kind[found] == BORN]
 
 
 def _marked(texts: Mapping[int, str], first: int) -> tuple[dict[int, int], dict[int, tuple[int, list[str]]]]:

@@ -39,7 +39,8 @@ def convert(job: Job) -> Made:
     if mode == "exit":
         os._exit(0)
     if mode == "hang":
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        # in a session of its own, as a server that a tool starts
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
         (marks / "pids").write_text(f"{os.getpid()} {child.pid} {Path.cwd()}")
         time.sleep(600)
     if mode == "memory":

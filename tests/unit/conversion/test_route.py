@@ -171,7 +171,9 @@ def test_a_hanging_tool_is_killed_with_its_children(relu, cache, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_conversion_leaves_no_process(number, relu, cache, tmp_path):
     code = (
-        "import sys\nfrom peakmem.conversion import route\nfrom tests.unit.conversion import fake_steps\n"
+        "import signal, sys\nfrom peakmem.conversion import route\nfrom tests.unit.conversion import fake_steps\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        # a shell's background jobs ignore it
         "route.steps = lambda: fake_steps.STEPS\n"
         "route.convert(sys.argv[1], 'mnn', options={'mode': 'hang', 'note': sys.argv[2]}, cache=sys.argv[3])\n"
     )

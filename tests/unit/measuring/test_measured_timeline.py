@@ -280,7 +280,7 @@ def measured(tmp_path, monkeypatch):
             )
         )  # fmt: skip
         assert run.outcome.status == "ok", run.outcome
-        return read_timeline(Path(run.events_file)), run
+        return run.timeline, run
 
     return measure
 
@@ -302,6 +302,7 @@ def test_a_chain_of_known_tensors(measured):
     assert found.left_bytes < NEAR
 
 
+@pytest.mark.slow
 def test_a_loop_whose_length_stands_in_the_data(measured, tmp_path):
     np.savez(tmp_path / "in.npz", x=np.zeros((1000, 250), np.float32), steps=np.ones(4, np.int64))
     found, run = measured(
@@ -322,7 +323,7 @@ def test_a_loop_whose_length_stands_in_the_data(measured, tmp_path):
 
 @pytest.mark.slow
 def test_scratch_memory_and_custom_operators(measured):
-    found, _ = measured("Scratch", Port("x", "float32", (1, 64, 56, 56)), mkldnn=False)
+    found, run = measured("Scratch", Port("x", "float32", (1, 64, 56, 56)), mkldnn=False)
     image = 64 * 56 * 56 * 4
     convolution, custom = found.timeline
     assert (convolution.operator, convolution.op_type) == ("body/0", "conv2d")
@@ -333,3 +334,4 @@ def test_scratch_memory_and_custom_operators(measured):
     assert found.peak.operator == "body/0"
     assert found.peak.weights_bytes == 4 * (64 * 64 * 9 + 64)
     assert found.peak.alive[0].library == "libc10.so"
+    assert read_timeline(Path(run.events_file)) == found

@@ -24,6 +24,7 @@ def old(folder):
     """A folder that was last written to before the grace."""
     folder.mkdir()
     (folder / "input0").write_bytes(b"x")
+    (folder / scratch.MARK).touch()
     then = folder.stat().st_mtime - 2 * GRACE
     os.utime(folder, (then, then))
     return folder
@@ -42,6 +43,11 @@ def test_it_is_gone_afterwards_whatever_happens(place):
 
 
 def test_only_what_nobody_holds_is_swept(place):
+    work = place / "peakmem-checkout"
+    work.mkdir()
+    (work / "thesis.txt").write_text("x")
+    os.utime(work, (0, 0))
+    # a folder of the user's with such a name
     left, held, other = old(place / "peakmem-abandoned"), old(place / "peakmem-inuse"), old(place / "somebodys")
     (place / "peakmem-link").symlink_to(other)
     fresh = place / "peakmem-fresh"
@@ -54,8 +60,19 @@ def test_only_what_nobody_holds_is_swept(place):
             assert held.exists()
             assert other.exists()
             assert fresh.exists()
+            assert (work / "thesis.txt").exists()
     finally:
         os.close(lock)
+
+
+def test_what_a_process_locked_away_is_removed_too(place):
+    with scratch_folder() as folder:
+        (folder / "a" / "b").mkdir(parents=True)
+        (folder / "a" / "b" / "file").touch()
+        (folder / "a" / "b").chmod(0)
+        (folder / "a").chmod(0)
+        folder.chmod(0o500)
+    assert list(place.iterdir()) == []
 
 
 def test_no_place_is_one_sentence(monkeypatch):

@@ -94,7 +94,7 @@ def compiled() -> Counter:
             made.replace(library)
         library.with_suffix(".shown").write_text(_content(library))
         return Counter(library)
-    except (OSError, subprocess.SubprocessError) as fault:
+    except (OSError, RuntimeError, subprocess.SubprocessError) as fault:
         return Counter(None, f"the allocation counter cannot be compiled: {_sentence(str(fault))}")
 
 
@@ -133,13 +133,16 @@ def check(library: Path) -> str:
 
 
 def cache_folder() -> Path:
-    """$PEAKMEM_CACHE, else a folder of ours in $XDG_CACHE_HOME or ~/.cache."""
+    """$PEAKMEM_CACHE, else a folder of ours in $XDG_CACHE_HOME or ~/.cache.
+
+    Raises:
+        RuntimeError: there is no home folder.
+    """
     if own := os.environ.get("PEAKMEM_CACHE"):
-        return Path(own).absolute()
-    shared = os.environ.get("XDG_CACHE_HOME", "")
+        return Path(own).expanduser().absolute()
+    shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
     # a relative path there is to be ignored (XDG base directory specification)
-    base = Path(shared) if os.path.isabs(shared) else Path(os.path.expanduser("~")).absolute() / ".cache"  # noqa: PTH117, PTH111
-    return base / "peakmem"
+    return (shared if shared.is_absolute() else Path.home() / ".cache") / "peakmem"
 
 
 def _shown(library: Path) -> bool:

@@ -127,12 +127,13 @@ class _Interpreter:
         for name, dtype in zip(self.names, types, strict=True):
             if dtype not in _TYPES:
                 raise self.tools.Unsupported(f"input {name} is of type {dtype}, which cannot be fed as an array")
-        for name, shape in _said(self.tools, self.names).items():
+        told = _said(self.tools, self.names)
+        for name, shape in told.items():
             self._resize(name, shape)
         self._allocate()
         free = [_ints(detail["shape_signature"]) for _, detail in details]
         return [
-            (name, dtype, signature if len(signature) == len(self.shapes[name]) else self.shapes[name])
+            (name, dtype, self.shapes[name] if name in told or len(signature) != len(self.shapes[name]) else signature)
             for name, dtype, signature in zip(self.names, types, free, strict=True)
         ]
 

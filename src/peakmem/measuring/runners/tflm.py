@@ -56,7 +56,12 @@ class Runner:
             raise self.tools.Unsupported(f"an arena of {self.arena} B")
         # a view of the file, nothing is unpacked
         whole = self.runtime.schema_fb.Model.GetRootAsModel(data, 0)
-        if any(whole.Buffers(at).Offset() > 1 for at in range(whole.BuffersLength())):
+        try:
+            apart = any(whole.Buffers(at).Offset() > 1 for at in range(whole.BuffersLength()))
+        except Exception as fault:
+            # offsets out of the file, numbers out of their range: the view checks nothing
+            raise self.tools.Unsupported(f"the .tflite is damaged or cut off: {fault}") from None
+        if apart:
             # TFLM does not know Buffer.offset (schema.fbs): it gives such weights room in its arena, and runs
             raise self.tools.Unsupported("weights behind the flatbuffer, which TFLM takes for activations")
         self.interpreter = self._interpreter(self.arena)
