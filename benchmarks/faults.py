@@ -31,7 +31,8 @@ EXPECTED = {
     "none": {"ok"}, "raise": {"failed"}, "unsupported": {"unsupported"}, "missing": {"missing"}, "exit": {"crashed"},
     "segfault": {"crashed"}, "abort": {"crashed"}, "kill": {"crashed"}, "stop": {"timeout"}, "hang": {"timeout"},
     "spin": {"timeout"}, "leave": {"crashed"}, "daemon": {"ok"}, "noise": {"ok"}, "babble": {"timeout"},
-    "garble": {"failed"}, "deaf": {"crashed"}, "starve": {"out of memory"}, "fill": {"ok"},
+    "garble": {"failed"}, "forge": {"failed"}, "turn": {"crashed"}, "escape": {"ok"},
+    "deaf": {"crashed"}, "starve": {"out of memory"}, "fill": {"ok"},
 }  # fmt: skip
 PHASES = {"start": "import", "load": "load", "feed": "inputs", "run": "run 1", "release": "after run 2"}
 LIMIT = 192 << 20

@@ -24,11 +24,10 @@ from peakmem.cli import VERBS, group
 from peakmem.conventions import CONVENTIONS
 from peakmem.measurement import engines
 from peakmem.measuring import record
-from peakmem.measuring.engine import COMMON
+from peakmem.measuring.engine import COMMON, said
 from peakmem.measuring.summary import FIGURES
 from peakmem.passes.assume import ASSUMPTIONS, DEFAULT_ASSUMPTION
 from peakmem.pipeline import estimate
-from peakmem.render.measurement import said
 from peakmem.report import model as report
 from peakmem.zoo import NETWORKS
 

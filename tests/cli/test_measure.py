@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +78,12 @@ def test_the_users_own_inputs(run):
         (("squeezenet1_1", "--engine", "onnxruntime", "--set", "lightmode=on"), "no setting 'lightmode'"),
         (("squeezenet1_1", "--engine", "onnxruntime", "--set", "ncnn.lightmode=on"), "'ncnn' is not measured"),
         (("squeezenet1_1", "--engine", "onnxruntime", "--memory-limit", "64M"), "not a size"),
+        (("squeezenet1_1", "--engine", "onnxruntime", "--timeout", "nan"), "a timeout of nan s"),
+        (("squeezenet1_1", "--engine", "onnxruntime", "--timeout", "1e30"), "a timeout of 1e+30 s"),
+        (("squeezenet1_1", "--engine", "all,tensorrt"), "there is no engine 'tensorrt'"),
+        (("squeezenet1_1", "--engine", "onnxruntime", "--dim", "n=\u00b2"), "is not a dimension"),
+        (("squeezenet1_1", "--engine", "onnxruntime", "--shape", "x=" + "9" * 5000), "is not a shape"),
+        (("squeezenet1_1", "--engine", "onnxruntime", "--input", "1x3x224x224"), "for live modules"),
         (("nowhere.onnx", "--engine", "onnxruntime"), "nowhere.onnx"),
         (("squeezenet1_1", "--engine", "onnxruntime", "--repeat", "0", "--counted", "0"), "nothing to measure"),
     ],
@@ -90,6 +101,54 @@ def test_a_damaged_model_is_a_sentence(run, tmp_path):
     code, out, err = run("measure", "bad.onnx", "--engine", "onnxruntime", *QUICK)
     assert code == 2
     assert "Traceback" not in out + err
+
+
+def network(path, first):
+    from onnx import TensorProto, helper, save
+
+    shape = [first, 3]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", values[:1], values[1:])
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+
+def test_a_size_that_the_engine_cannot_take_is_refused_and_not_left_out(run):
+    network("fixed.onnx", 1)
+    code, out, _ = run("measure", "fixed.onnx", "--engine", "onnxruntime", "--batch", "2", *QUICK)
+    assert code == 2
+    assert "input 'x' is 1x3 in this engine and cannot be 2x3" in out
+    network("free.onnx", "n")
+    code, out, _ = run("measure", "free.onnx", "--engine", "onnxruntime", "--batch", "2", *QUICK)
+    assert code == 0
+    assert "input x: 2x3 float32" in out
+
+
+def test_an_engine_that_no_conversion_leads_to_is_a_row(run, monkeypatch):
+    real = engines.installed
+    monkeypatch.setattr(engines, "installed", lambda name: real(name) or "1")
+    network("one.onnx", 1)
+    Path("one.ort").write_bytes(b"....ORTM" + bytes(100))
+    code, out, err = run("measure", "one.ort", "--engine", "ncnn,onnxruntime", *QUICK)
+    assert (code, err) == (2, "")
+    assert "no conversion leads from ort to ncnn" in out
+    assert "onnxruntime\tdefaults\tunsupported\tload" in out
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_leaves_no_process_and_no_folder(tmp_path, number):
+    network(tmp_path / "x.onnx", 1)
+    variables = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = (sys.executable, "-m", "peakmem", "measure", str(tmp_path / "x.onnx"), "--engine", "onnxruntime")
+    with subprocess.Popen(
+        (*command, "--repeat", "1000"), env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        until = time.monotonic() + 60
+        while not list(tmp_path.glob("peakmem-*/output")) and time.monotonic() < until:
+            time.sleep(0.01)
+        process.send_signal(number)
+        process.communicate()
+    assert process.returncode == 128 + number
+    assert list(tmp_path.glob("peakmem-*")) == []
 
 
 def test_an_engine_that_is_not_installed_is_a_row(run, monkeypatch):

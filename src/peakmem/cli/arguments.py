@@ -22,7 +22,7 @@ def parse_shapes(texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
             shape: tuple[int, ...] = ()
         elif _DIMS.match(dims) is None or max(map(len, re.split("[x×,]", dims))) >= LONGEST_NUMBER:
             raise UsageError(
-                f"--shape {text!r} is not a shape", expected="NAME=DIMxDIMx…", hint="--shape input=1x3x224x224"
+                f"--shape {text[:200]!r} is not a shape", expected="NAME=DIMxDIMx…", hint="--shape input=1x3x224x224"
             )
         else:
             shape = tuple(int(dim) for dim in re.split("[x×,]", dims))

@@ -15,9 +15,8 @@ def command(names: tuple[str, ...]) -> None:
     A setting is given as `peakmem measure MODEL --engine NAME --set NAME.SETTING=VALUE,…`.
     """
     from peakmem.measurement import convertible, engines
-    from peakmem.measuring.engine import engine, installed
+    from peakmem.measuring.engine import engine, installed, said
     from peakmem.render.blocks import Block, Table
-    from peakmem.render.measurement import said
 
     shown: list[Block] = []
     if not names:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 
+from peakmem.conversion import known_wrong
 from peakmem.conversion.step import Job, Made, Option, Step, printed
 from peakmem.errors import ConversionError
 
@@ -23,6 +24,7 @@ STEPS = (
         ),
         stubs=("MNN.tools.utils.log",),
         # what reports statistics
+        revision=2,
     ),
 )  # fmt: skip
 
@@ -39,6 +41,7 @@ def convert(job: Job) -> Made:
     import _tools  # type: ignore[import-not-found,unused-ignore]
     import MNN  # type: ignore[import-not-found,unused-ignore]  # noqa: F401  # the converter needs what it loads
 
+    known_wrong.refuse("mnn", job)
     target = job.target / f"{job.name}.mnn"
     arguments = ["mnnconvert", "-f", "ONNX", "--modelFile", job.source, "--MNNModel", str(target)]
     arguments += ["--bizCode", "peakmem", "--optimizeLevel", str(job.options["optimize"])]

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from peakmem.conversion import known_wrong
 from peakmem.conversion.step import Job, Made, Option, Port, Step, call, printed
 from peakmem.errors import ConversionError, MissingLibrary, PeakmemError, UsageError
 
@@ -25,6 +26,7 @@ STEPS = (
             Option("fp16", False, (), "store weights in half precision"),
             Option("optlevel", 2, (0, 1, 2), "how much pnnx rewrites the network"),
         ),
+        revision=2,
     ),
 )  # fmt: skip
 
@@ -36,6 +38,7 @@ NO_BATCH = 233
 # what pnnx calls the position of a batch dimension that it has not found
 _IGNORED = re.compile(r"^ignore (\S+) (\S+) param (\S+?)=", re.MULTILINE)
 _UNREGISTERED = re.compile(r"Fatal error: (\S+?)\(-?\d+\) is not a registered function/op")
+_INVALID = re.compile(r'invalid model\. In Node, \("[^"]*", (\w+),')
 # said by the ONNX Runtime inside pnnx, which then crashes
 _EXPRESSION = "pnnx.Expression"
 # a number that an operator reads; left over when that operator is
@@ -55,6 +58,7 @@ def convert(job: Job) -> Made:
         UsageError: an input of a dtype that pnnx has no word for, or a batch of several.
     """
     program = _program()
+    known_wrong.refuse("ncnn", job)
     notes = _prepared(job)
     shapes = ",".join(f"[{','.join(map(str, port.shape))}]{_word(port)}" for port in job.inputs)
     names = {
@@ -70,6 +74,9 @@ def convert(job: Job) -> Made:
         foreign = tuple(dict.fromkeys(_UNREGISTERED.findall(said)))
         if foreign:
             raise ConversionError(f"pnnx does not know {', '.join(foreign)}", operators=foreign)
+        invalid = tuple(dict.fromkeys(_INVALID.findall(said)))
+        if invalid:
+            raise ConversionError(f"pnnx cannot convert {', '.join(invalid)} to ncnn", operators=invalid)
         last = [line.strip() for line in said.splitlines() if line.strip()][-3:]
         how = f"ended with code {code}" if code >= 0 else f"was ended by signal {-code}"
         raise ConversionError(f"pnnx {how}{': ' if last else ''}{' | '.join(last)[:400]}")

@@ -6,6 +6,7 @@ import errno
 import re
 from typing import Any
 
+from peakmem.conversion import known_wrong
 from peakmem.conversion.step import Job, Made, Option, Port, Step
 from peakmem.errors import ConversionError
 
@@ -15,6 +16,7 @@ STEPS = (
         options=(Option("fp16", False, (), "store weights in half precision"),),
         stubs=("openvino_telemetry",),
         # importing openvino with it forks and resolves www.google-analytics.com
+        revision=2,
     ),
 )  # fmt: skip
 
@@ -31,6 +33,7 @@ def convert(job: Job) -> Made:
     """
     import openvino  # type: ignore[import-not-found,unused-ignore]
 
+    known_wrong.refuse("openvino", job)
     try:
         model = openvino.convert_model(job.source)
         _reshape(model, job)

@@ -71,6 +71,11 @@ class Setting:
         return 1 if isinstance(self.default, str) or self.default >= 1 else int(self.default)
 
 
+def said(value: Value) -> str:
+    """A value as it is typed, what `Setting.parse` reads."""
+    return ("on" if value else "off") if isinstance(value, bool) else str(value)
+
+
 @dataclass(frozen=True, slots=True)
 class Engine:
     """One engine, as its runner describes it."""

@@ -171,11 +171,19 @@ def _orders(order: Order, scratch: Path) -> bytes:
         {
             "runner": str(order.engine.path), "model": model, "settings": dict(order.settings),
             "runs": order.runs, "scratch": str(scratch), "instrumented": order.instrumented,
-            "timeline": order.timeline, "path": path, "folder": str(Path.cwd()), "parent": os.getpid(),
+            "timeline": order.timeline, "path": path, "folder": _standing(scratch), "parent": os.getpid(),
             "data_limit": min(order.memory_limit, LARGEST_LIMIT), "file_limit": LARGEST_FILE,
             "ports": [(port.name, port.dtype, port.shape) for port in order.ports],
         }
     )  # fmt: skip
+
+
+def _standing(otherwise: Path) -> str:
+    """Where the user stands; a folder that was removed is nowhere."""
+    try:
+        return str(Path.cwd())
+    except FileNotFoundError:
+        return str(otherwise)
 
 
 def _framed(value: Any) -> bytes:
@@ -391,6 +399,9 @@ def _keep(order: Order, process: _Process, events: Path, token: str) -> Path:
         shutil.copyfile(events, target)
         target.with_suffix(".json").write_text(json.dumps(beside, indent=1), encoding="utf-8")
     except OSError as fault:
+        with suppress(OSError):
+            target.unlink(missing_ok=True)
+            target.with_suffix(".json").unlink(missing_ok=True)
         raise PeakmemError(f"the event list cannot be written: {fault.strerror}", where=str(order.events)) from fault
     return target
 

@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 
 from peakmem.errors import PeakmemError, UsageError
-from peakmem.measuring.engine import Engine
+from peakmem.measuring.engine import Engine, said
 from peakmem.measuring.harness import Order, run_process
 from peakmem.measuring.inputs import Given, Port
 from peakmem.measuring.record import Cell, Outcome, Run, Step, Value
@@ -191,8 +191,3 @@ def _hopeless(cell: Cell, instrumented: bool) -> bool:
 
 def _words(chosen: Mapping[str, Value]) -> str:
     return " ".join(f"{name}={said(value)}" for name, value in chosen.items())
-
-
-def said(value: Value) -> str:
-    """A value as it is typed."""
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)

@@ -6,6 +6,7 @@ no signal, no stop. What a running process shows may be of different moments; th
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 from collections.abc import Iterator
@@ -42,6 +43,11 @@ def reading(pid: int, what: str) -> Iterator[None]:
         ) from None
     except (FileNotFoundError, ProcessLookupError):
         raise Ended(f"process {pid} has ended") from None
+    except OSError as fault:
+        if fault.errno != errno.EINVAL:
+            raise
+        raise Ended(f"process {pid} has ended") from None
+        # what some files of a process say that ends at this moment
 
 
 def text(pid: int, name: str) -> str:

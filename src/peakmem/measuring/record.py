@@ -50,7 +50,9 @@ class Bucket:
 
     mappings: int
     size_bytes: int
+    # address space
     rss_bytes: int
+    # resident
     anonymous_bytes: int
     # the part of the resident pages that no file backs
     swap_bytes: int = 0
@@ -282,6 +284,7 @@ class Spread:
     """One figure over several processes, in bytes."""
 
     n: int
+    # processes
     min: int
     median: int
     max: int
@@ -340,6 +343,7 @@ class Measurement:
     environment: dict[str, str]
     # the fixed variables of every process; the model's own are in Cell.settings
     repeat: int
+    # plain processes a cell
     cells: tuple[Cell, ...]
     rows: tuple[Row, ...]
     # one for each cell, in their order

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from peakmem.measuring.engine import said
 from peakmem.measuring.record import Cell, Mark, Measurement, Row, Run, Value
 from peakmem.render.blocks import Block, Lines, Table
 from peakmem.units import Units, format_bytes, format_exact
@@ -80,11 +81,6 @@ def blocks(report: Measurement, view: View) -> list[Block]:
 def words(chosen: Mapping[str, Value]) -> str:
     """The settings of a cell as they are typed."""
     return " ".join(f"{name}={said(value)}" for name, value in chosen.items()) or "defaults"
-
-
-def said(value: Value) -> str:
-    """A value as it is typed."""
-    return ("on" if value else "off") if isinstance(value, bool) else str(value)
 
 
 def _headline(report: Measurement, view: View) -> Iterator[str]:

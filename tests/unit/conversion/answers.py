@@ -77,7 +77,11 @@ def of_mnn(path: str, values: Values) -> list[Any]:
     session = interpreter.createSession({"backend": "CPU", "precision": "high", "numThread": 1})
     types = {"float32": MNN.Halide_Type_Float, "int32": MNN.Halide_Type_Int, "int64": MNN.Halide_Type_Int}
     for name, given in interpreter.getSessionInputAll(session).items():
-        value = values[name].astype("int32") if values[name].dtype == np.int64 else values[name]
+        value = values[name]
+        if value.dtype.kind != "f":
+            value = value.astype("int32")
+        elif value.dtype == np.float16:
+            value = value.astype("float32")
         interpreter.resizeTensor(given, value.shape)
         interpreter.resizeSession(session)
         here = MNN.Tensor(
@@ -86,9 +90,11 @@ def of_mnn(path: str, values: Values) -> list[Any]:
         given.copyFrom(here)
     interpreter.runSession(session)
     found = []
-    for given in interpreter.getSessionOutputAll(session).values():
-        shape = given.getShape()
-        here = MNN.Tensor(shape, MNN.Halide_Type_Float, np.zeros(shape, np.float32), MNN.Tensor_DimensionType_Caffe)
+    for _, given in sorted(interpreter.getSessionOutputAll(session).items()):
+        # by name: MNN has forgotten the file's order
+        shape, form = given.getShape(), given.getDataType()
+        empty = np.zeros(shape, np.int32 if form == MNN.Halide_Type_Int else np.float32)
+        here = MNN.Tensor(shape, form, empty, MNN.Tensor_DimensionType_Caffe)
         given.copyToHostTensor(here)
         found.append(np.array(here.getNumpyData()).reshape(shape))
     return found

@@ -185,7 +185,10 @@ def test_an_interrupted_conversion_leaves_no_process(number, relu, cache, tmp_pa
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(number)
-    process.wait(20)
+    try:
+        process.wait(20)
+    finally:
+        process.kill()
     worker, child, folder = (tmp_path / "pids").read_text().split()
     assert gone(int(worker))
     if number == signal.SIGINT:

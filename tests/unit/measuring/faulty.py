@@ -16,7 +16,7 @@ READS = ("onnx",)
 ENVIRONMENT: dict[str, str] = {"FAULTY_TELEMETRY": "off"}
 FAULTS = (
     "none", "raise", "unsupported", "missing", "exit", "segfault", "abort", "kill", "stop", "hang", "spin", "leave",
-    "daemon", "noise", "babble", "garble", "deaf", "starve", "fill",
+    "daemon", "escape", "forge", "turn", "noise", "babble", "garble", "deaf", "starve", "fill",
 )  # fmt: skip
 PHASES = ("start", "load", "feed", "run", "release")
 SETTINGS = (
@@ -122,6 +122,33 @@ class Runner:
             os.setsid()
             time.sleep(3600)
 
+    def _escape(self) -> None:
+        """As a daemon, without our variables and files and in a folder of its own."""
+        import os
+
+        if os.fork() == 0:
+            os.setsid()
+            os.chdir("/")
+            os.closerange(0, 64)
+            os.execve("/bin/sleep", ["sleep", "3600"], {})
+
+    def _forge(self) -> None:
+        """An end of no known kind."""
+        import os
+        import sys
+
+        os.write(self._wire(sys.argv), b"end\tsplendid\twhat it was\n")
+
+    def _turn(self) -> None:
+        """Listens no longer, and lives on."""
+        import os
+        import time
+
+        with open("/proc/self/cmdline", "rb") as file:
+            os.close(int(os.fsdecode(file.read()).split("\0")[-2]))
+        os.write(self._wire([]), b"port\tz\tfloat32\t1\nports\n")
+        time.sleep(3600)
+
     def _noise(self) -> None:
         """Anything at all on the standard streams; no fault."""
         import os
@@ -132,9 +159,12 @@ class Runner:
     def _babble(self) -> None:
         """Writes without end."""
         import os
+        import time
 
         while True:
             os.write(1, b"x" * (1 << 16))
+            time.sleep(0.001)
+            # at full speed it may reach the limit on files before its time is over
 
     def _garble(self) -> None:
         """Garbage on the wire to the harness."""

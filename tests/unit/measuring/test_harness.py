@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -65,6 +67,8 @@ ENDS = {
     "leave": ("crashed", "code 0"),
     "garble": ("failed", "garbage on the wire"),
     "deaf": ("crashed", "code 1"),
+    "forge": ("failed", "garbage on the wire"),
+    "turn": ("crashed", "closed its connection"),
 }
 
 
@@ -103,6 +107,44 @@ PLACES = [("start", "import"), ("load", "load"), ("feed", "inputs"), ("release",
 @pytest.mark.parametrize(("at", "phase"), PLACES)
 def test_the_phase_of_a_fault_is_named(faulty, at, phase):
     assert run(faulty, "segfault", at).outcome.phase == phase
+
+
+def networks():
+    """The networks that processes see, by the name of a process."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                found.setdefault((entry / "ns" / "net").readlink(), []).append((entry / "comm").read_text().strip())
+    return found
+
+
+def test_what_cleared_its_environment_is_found_by_its_network(faulty):
+    before = networks()
+    done = run(faulty, "escape")
+    assert done.outcome.status == "ok"
+    if not done.facts["network"].startswith("cut off"):
+        pytest.skip("processes have no network of their own here")
+    assert not [names for network, names in networks().items() if network not in before and "sleep" in names]
+
+
+@pytest.mark.parametrize("limit", [1, 12 << 20])
+def test_the_smallest_limits_are_outcomes_with_their_limit(faulty, limit):
+    done = run(faulty, "starve", "start", memory_limit=limit)
+    assert done.outcome.status == "out of memory"
+    assert f"under a limit of {limit:,} B" in done.outcome.reason
+
+
+def test_a_folder_that_was_removed_does_not_matter(faulty, tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert run(faulty).outcome.status == "ok"
+
+
+def test_a_limit_beyond_all_addresses_limits_nothing(faulty):
+    assert run(faulty, memory_limit=10**30).outcome.status == "ok"
 
 
 @pytest.mark.usefixtures("clean")

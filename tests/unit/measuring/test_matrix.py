@@ -31,6 +31,7 @@ def test_settings_are_typed_and_go_to_whom_they_are_meant_for(faulty):
         ("lightmode=", "not a setting"),
         ("lightmode=maybe", "not a value of setting 'lightmode' (expected on or off)"),
         ("threads=two", "expected a number of 1 or more"),
+        ("threads=\u0663", "expected a number of 1 or more"),
         ("threads=0", "expected a number of 1 or more"),
         ("malloc_arena_max=-1", "expected a number of 0 or more"),
         ("python_malloc=jemalloc", "expected pymalloc, malloc"),
@@ -62,6 +63,8 @@ def test_single_cells():
     chosen = parse_cells(["defaults", "lightmode=off fp16_storage=off", "onnxruntime.arena=off"], [ncnn, ort])
     assert chosen["ncnn"] == [{}, {"lightmode": False, "fp16_storage": False}]
     assert chosen["onnxruntime"] == [{}, {"arena": False}]
+    with pytest.raises(UsageError, match="names no setting"):
+        parse_cells([" "], [ncnn])
     with pytest.raises(UsageError, match="several values"):
         parse_cells(["threads=1,2"], [ncnn])
 
@@ -88,6 +91,20 @@ def test_an_interrupt_keeps_what_was_measured(faulty, monkeypatch):
     monkeypatch.setattr(matrix, "run_process", once)
     cells = measure_cells([Plan(faulty, "m", ({}, {"load_bytes": 5}))], Effort(repeat=1, counted=0, runs=1))
     assert [[run.outcome.status for run in cell.runs] for cell in cells] == [["ok"], ["interrupted"]]
+
+
+def test_an_interrupt_between_repeats_is_told_and_the_figures_are_kept(faulty, monkeypatch):
+    real, count = matrix.run_process, iter(range(10))
+
+    def third(order):
+        if next(count) == 2:
+            raise KeyboardInterrupt
+        return real(order)
+
+    monkeypatch.setattr(matrix, "run_process", third)
+    cells = measure_cells([Plan(faulty, "m", ({}, {"load_bytes": 5}))], Effort(repeat=2, counted=0, runs=1))
+    assert [[run.outcome.status for run in cell.runs] for cell in cells] == [["ok", "interrupted"]] * 2
+    assert [row(cell).figures["peak_resident"].n for cell in cells] == [1, 1]
 
 
 def mark(phase, hwm, rss, in_use, live=0, peak=0):

@@ -22,6 +22,8 @@ UNREAD = ("LayerNormalization", "Attention", "Gelu", "Erf", "SimplifiedLayerNorm
 def optimise(network: Network, level: str, block: int) -> None:
     """Rewrite `network` in place as `level` does; `block` channels form a block of the layout, 0 for none."""
     rank = LEVELS.index(level)
+    if rank < LEVELS.index("layout"):
+        expand(network)
     if rank >= LEVELS.index("basic"):
         eliminate(network)
         fold_into_convolutions(network)
@@ -31,6 +33,18 @@ def optimise(network: Network, level: str, block: int) -> None:
         quick_gelu(network)
     if rank >= LEVELS.index("layout") and block:
         layout.transform(network, block)
+
+
+def expand(network: Network) -> None:
+    """HardSwish becomes HardSigmoid and Mul: 1.31.1 shows it whole at `layout` and `all` alone."""
+    for node in network.order():
+        value = network.values.get(node.outputs[0])
+        if not node.is_op("HardSwish") or value is None:
+            continue
+        inner = network.new_value("hard_sigmoid", value.shape, value)
+        network.add("HardSigmoid", [node.inputs[0]], [inner.name], name=node.name)
+        network.add("Mul", [node.inputs[0], inner.name], node.outputs, name=node.name)
+        network.remove(node)
 
 
 def eliminate(network: Network) -> None:

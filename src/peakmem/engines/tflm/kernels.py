@@ -317,7 +317,7 @@ def _transpose_conv(node: Node) -> Sequence[Step]:
 
 @_rule("UNIDIRECTIONAL_SEQUENCE_LSTM")
 def _lstm(node: Node) -> Sequence[Step]:
-    """unidirectional_sequence_lstm.cc: four buffers of batch × state in the type of the cell state, which is input 19."""
+    """unidirectional_sequence_lstm.cc: four buffers of batch × state in the type of the cell state, input 19."""
     image, state, cell = node.input(0), node.input(18), node.input(19)
     batch = image.shape[1 if node.options.get("time_major") else 0]
     each = Scratch(batch * state.shape[1] * WIDTHS.get(cell.type, 0))
@@ -336,3 +336,12 @@ def nbytes(shape: Sequence[int], type_name: str) -> int | None:
     """Bytes of a tensor (TfLiteEvalTensorByteLength); None for a type that the engine refuses."""
     width = WIDTHS.get(type_name)
     return None if width is None else math.prod(shape) * width
+
+
+OTHERS = frozenset({
+    "CIRCULAR_BUFFER", "TFLM_DECODE", "TFLite_Detection_PostProcess", "SignalDelay", "SignalEnergy",
+    "SignalFftAutoScale",
+    "SignalFilterBank", "SignalFilterBankLog", "SignalFilterBankSpectralSubtraction", "SignalFilterBankSquareRoot",
+    "SignalFramer", "SignalIrfft", "SignalOverlapAdd", "SignalPCAN", "SignalRfft", "SignalStacker", "SignalWindow",
+})  # fmt: skip
+# custom operators that the wheel has (python_ops_resolver.cc) and no rule is written for

@@ -27,6 +27,8 @@ class Buffer:
     last: int
     offset: int = ONLINE
     what: str = ""
+    scratch: bool = False
+    # asked for by an operator, no tensor
 
 
 def greedy(buffers: Sequence[Buffer]) -> list[int]:

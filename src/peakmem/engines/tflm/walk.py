@@ -13,18 +13,21 @@ from typing import Any, Protocol
 from peakmem.engines.tflm import kernels
 from peakmem.engines.tflm.arena import ALIGNMENT, Arena, up
 from peakmem.engines.tflm.kernels import Kept, Node, Operand, Scratch
-from peakmem.engines.tflm.planner import ONLINE, Buffer, extent, greedy, linear, lower_bound
+from peakmem.engines.tflm.planner import MOST_LINEAR, ONLINE, Buffer, extent, greedy, linear, lower_bound
 from peakmem.errors import GraphError
 
 POINTER = 8
 TENSOR, EVAL_TENSOR, AFFINE = 64, 24, 24
 # TfLiteTensor with TF_LITE_STATIC_MEMORY, TfLiteEvalTensor, TfLiteAffineQuantization
 NODE, REQUEST, HANDLE, INFO, SUBGRAPH, BUILTIN_ALLOCATOR = 64, 16, 8, 32, 24, 16
-# NodeAndRegistration, ScratchBufferRequest, ScratchBufferHandle, AllocationInfo, SubgraphAllocations, its data allocator
+# NodeAndRegistration, ScratchBufferRequest, ScratchBufferHandle, AllocationInfo, SubgraphAllocations, and the
+# allocator of operator options
 RECORDING = (104, 72, 272)
 # RecordingSingleArenaBufferAllocator, GreedyMemoryPlanner, RecordingMicroAllocator
 PRESERVING = (72, 8216, 72)
 # SingleArenaBufferAllocator, LinearMemoryPlanner, MicroAllocator
+RESOURCES, RESOURCE = 16, 40
+# MicroResourceVariables, MicroResourceVariable
 MOST_SCRATCH = 12
 # kMaxScratchBuffersPerOp
 DEEPEST = 64
@@ -115,12 +118,12 @@ class Laid:
     head: int
     lower_bound: int
     # bytes that live at the same time, so that no plan needs less
+    workspace: int
+    # those of them that are scratch
     fullest: str
     # the operator at which they do
     buffers: list[Buffer] = field(default_factory=list)
     offsets: list[int] = field(default_factory=list)
-    scratch: int = 0
-    # bytes of all scratch buffers
     without_rule: dict[str, str] = field(default_factory=dict)
     # operators by name whose kernels are not known
 
@@ -134,6 +137,14 @@ def lay(bodies: Sequence[Body], plan: Sequence[int], nbytes: int, *, preserve: b
     return _Walk(bodies, plan, nbytes, preserve).run()
 
 
+def _builtin(call: Call, op_type: str) -> bool:
+    return call.domain == "tflite" and call.op_type == op_type
+
+
+def _resource(call: Call) -> tuple[str, str]:
+    return str(call.options.get("container", "")), str(call.options.get("shared_name", ""))
+
+
 class _Walk:
     def __init__(self, bodies: Sequence[Body], plan: Sequence[int], nbytes: int, preserve: bool) -> None:
         self.bodies = [self._stretched(body) for body in bodies]
@@ -142,8 +153,10 @@ class _Walk:
         self.arena = Arena(nbytes)
         self.requests: list[Request] = []
         self.without_rule: dict[str, str] = {}
-        self.written: set[tuple[int, int]] = set()
-        # tensors whose data Prepare set
+        self.handles: dict[tuple[int, int], tuple[str, str]] = {}
+        # tensors that VAR_HANDLE points at the number of a resource variable, which is (container, name)
+        self.resources: set[tuple[str, str]] = set()
+        # those that have room
         self.names: list[str] = []
         # operator of each step of time
 
@@ -152,6 +165,7 @@ class _Walk:
         arena.step = "interpreter"
         for size in PRESERVING if self.preserve else RECORDING:
             arena.keep(size, POINTER, OBJECTS)
+        self._resource_variables()
         self._start()
         for number, body in enumerate(self.bodies):
             for at, call in enumerate(body.calls):
@@ -168,8 +182,8 @@ class _Walk:
                 self._described(main.tensors[at])
         bound, when = lower_bound(buffers)
         fullest = self.names[when] if 0 <= when < len(self.names) else ""
-        scratch = sum(up(one.nbytes) for one in self.requests)
-        return Laid(arena, head, bound, fullest, buffers, offsets, scratch, self.without_rule)
+        workspace = sum(one.nbytes for one in buffers if one.scratch and one.first <= when <= one.last)
+        return Laid(arena, head, bound, workspace, fullest, buffers, offsets, self.without_rule)
 
     def _stretched(self, body: Body) -> Body:
         """Shapes with the size that RESHAPE works out (reshape_common.cc, ReshapeOutput)."""
@@ -182,6 +196,15 @@ class _Walk:
                     size = tensors[call.inputs[0]].count // known if known else 0
                     tensors[at] = replace(tensors[at], shape=tuple(size if one == -1 else one for one in shape))
         return replace(body, tensors=tuple(tensors))
+
+    def _resource_variables(self) -> None:
+        """MicroResourceVariables::Create, which the binding calls for as many names as VAR_HANDLE has (runtime.py)."""
+        named = {
+            _resource(call)[1] for body in self.bodies for call in body.calls if _builtin(call, "VAR_HANDLE")
+        }
+        if named:
+            self.arena.keep(RESOURCES, ALIGNMENT, BUFFERS)
+            self.arena.keep(RESOURCE * len(named), ALIGNMENT, BUFFERS)
 
     def _start(self) -> None:
         """StartModelAllocation, then what parsing and Init take."""
@@ -218,11 +241,13 @@ class _Walk:
             self.without_rule[name] = call.op_type
             return
         if call.op_type == "VAR_HANDLE":
-            self.written.update((number, one) for one in call.outputs)
+            self.handles.update(((number, one), _resource(call)) for one in call.outputs)
         try:
             steps = rule(node)
         except (IndexError, AssertionError):
-            raise GraphError("TFLM refuses the operator: an input is missing or has too few dimensions", where=name) from None
+            raise GraphError(
+                "TFLM refuses the operator: an input is missing or has too few dimensions", where=name
+            ) from None
         for step in steps:
             if isinstance(step, Kept):
                 arena.keep(step.nbytes, ALIGNMENT, BUFFERS)
@@ -234,6 +259,12 @@ class _Walk:
                 found = ports[port] if port < len(ports) else None
                 if isinstance(found, Tensor):
                     self._described(found, temporary=True)
+        if call.op_type == "ASSIGN_VARIABLE":
+            variable = self.handles.get((number, call.inputs[0]))
+            if variable is not None and variable not in self.resources:
+                # MicroResourceVariables::Allocate
+                self.resources.add(variable)
+                arena.keep(tensors[call.inputs[1]].nbytes, ALIGNMENT, BUFFERS)
         for one in call.outputs:
             shape = tensors[one].shape
             if shape != (0,) and any(size <= 0 for size in shape):
@@ -265,8 +296,8 @@ class _Walk:
         count = sum(len(body.tensors) for body in self.bodies)
         if self.plan and len(self.plan) != count:
             raise GraphError(
-                f"the plan of offsets in the file's metadata lists {len(self.plan)}", expected=f"one for each of {count} tensors"
-            )  # fmt: skip
+                f"the plan of offsets in the file's metadata lists {len(self.plan)}", expected=f"{count}, one a tensor"
+            )
         arena.lend(POINTER * len(self.bodies), POINTER)
         arena.lend(INFO * (count + len(self.requests)), POINTER)
         for body in self.bodies:
@@ -276,6 +307,11 @@ class _Walk:
                     arena.keep(tensor.nbytes, ALIGNMENT, VARIABLES)
         buffers = self._lives()
         if self.preserve:
+            if any(one.offset != ONLINE for one in buffers):
+                # the linear planner has no AddBuffer with an offset (micro_memory_planner.h)
+                raise GraphError("TFLM refuses offsets planned ahead where all tensors are preserved")
+            if len(buffers) > MOST_LINEAR:
+                raise GraphError(f"TFLM preserves {MOST_LINEAR} tensors at most, the file has {len(buffers)}")
             return buffers, linear(buffers)
         arena.plan(len(buffers))
         return buffers, greedy(buffers)
@@ -300,13 +336,13 @@ class _Walk:
                 position += 1
                 key = number, at
                 planned = tensor.variable and offset != ONLINE
-                if tensor.stored or key in self.written or (tensor.variable and not planned) or tensor.nbytes == 0:
+                if tensor.stored or key in self.handles or (tensor.variable and not planned) or tensor.nbytes == 0:
                     continue
                 first, last = self.first.get(key, -1), self.last.get(key, -1)
                 found.append(Buffer(up(tensor.nbytes), first, last, offset, tensor.name))
         for index, request in enumerate(self.requests):
             first, last = self.scratch_lives.get(index, (-1, -1))
-            found.append(Buffer(up(request.nbytes), first, last, ONLINE, f"scratch of {request.what}"))
+            found.append(Buffer(up(request.nbytes), first, last, ONLINE, request.what, scratch=True))
         return found
 
     def _tick(self, name: str) -> None:

@@ -1,0 +1,147 @@
+"""Workspace of convolutions: the padded input, then the tiles of the algorithm that was chosen when it was loaded.
+
+Sources: `src/layer/x86/convolution_x86.cpp` (forward, forward_bf16s), `convolution_im2col_gemm.h`,
+`convolution_3x3_winograd.h`, `convolutiondepthwise_x86.cpp`, `deconvolution_x86.cpp`, `deconvolutiondepthwise_x86.cpp`
+and `src/layer/convolution.cpp` (make_padding), commit a4d2ea1d (2026-07-22).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from peakmem.engines.ncnn import tiles
+from peakmem.engines.ncnn.convolution import WINOGRAD, Window, preferred_tile, window_of
+from peakmem.engines.ncnn.forward import forward, padded, same
+from peakmem.engines.ncnn.forward_products import multiply
+from peakmem.engines.ncnn.layers import STRUCTURES
+from peakmem.engines.ncnn.load import PARAMETERS, Made
+from peakmem.engines.ncnn.mat import Mat, Sizes
+from peakmem.engines.ncnn.run import WRAPPER, Call, release, share
+
+
+def bordered(call: Call, mat: Mat, window: Window) -> Mat:
+    """Convolution::make_padding."""
+    pads = call.layer.values.get("pads", (0, 0, 0, 0))
+    mode = call.layer.values.get("auto_pad", "")
+    if any(pad > 0 for pad in pads):
+        return padded(call, mat, pads)
+    if mode in ("SAME_UPPER", "SAME_LOWER"):
+        extent = [step * (size - 1) + 1 for step, size in zip(window.dilation, window.kernel, strict=True)]
+        more = [same(mat.sizes[axis - 2], extent[axis], window.stride[axis]) for axis in range(2)]
+        if any(more):
+            return padded(call, mat, (0, 0, *more))
+    return share(mat)
+
+
+@forward("Convolution")
+def _convolution(call: Call, bottoms: Sequence[Mat]) -> list[Mat]:
+    mat, window, top = bottoms[0], window_of(call.layer), call.top()
+    border = bordered(call, mat, window)
+    made = call.new(top, mat.scalar, call.options.pack(window.channels_out), call.blob)
+    compute(call, window, call.made, border, top)
+    release(border)
+    return [made]
+
+
+def compute(call: Call, window: Window, made: Made, border: Mat, top: Sizes) -> None:
+    """The workspace of one convolution; `border` is its padded input."""
+    options = call.options
+    rows, columns = top[-2:]
+    if made.algorithm == "dilated":
+        _dilated(call, window, made.groups[0], border, top)
+    elif made.algorithm in WINOGRAD:
+        chosen = preferred_tile(window, min(border.sizes[-2:]), options, made.algorithm)
+        side, elements = WINOGRAD[chosen]
+        places = tiles.parts(rows, side) * tiles.parts(columns, side)
+        m, n, k = tiles.winograd(window.channels_out, places, window.channels_in, options)
+        count_n, count_k = tiles.parts(places, n), tiles.parts(window.channels_in, k)
+        inputs = call.raw(count_n, count_k, elements, k * n)
+        if options.threads > 1 and count_n * count_k < options.threads:
+            release(call.raw(n * elements * k))
+        else:
+            release(call.raw(options.threads, 1, n * elements * k))
+        release(call.raw(options.threads, 1, n * elements * m))
+        release(inputs)
+    elif made.algorithm == "gemm":
+        depth = window.channels_in * window.taps
+        places = rows * columns
+        m, n, k = tiles.convolution(window.channels_out, places, depth, options, scalar=border.scalar)
+        inputs = call.raw(tiles.parts(places, n), tiles.parts(depth, k), k * n, scalar=border.scalar)
+        if depth > k:
+            release(call.raw(options.threads, 1, n * m))
+        release(inputs)
+    else:
+        call.heap.burst(4 * window.taps)
+
+
+def _dilated(call: Call, window: Window, inner: Made, border: Mat, top: Sizes) -> None:
+    """forwardDilation_x86: for each place of the dilation a part of the input, convolved and spread."""
+    step = window.dilation[0]
+    plain = replace(window, dilation=(1, 1))
+    for row in range(step):
+        for column in range(step):
+            part = (border.sizes[0], -(-(border.sizes[1] - row) // step), -(-(border.sizes[2] - column) // step))
+            sizes = (top[0], -(-(top[1] - row) // step), -(-(top[2] - column) // step))
+            if min(sizes) < 1:
+                continue
+            inputs = call.new(part, border.scalar, border.pack, call.work)
+            made = call.new(sizes, border.scalar, 1, call.work)
+            compute(call, plain, inner, inputs, sizes)
+            release(made)
+            release(inputs)
+
+
+@forward("ConvolutionDepthWise")
+def _depthwise(call: Call, bottoms: Sequence[Mat]) -> list[Mat]:
+    mat, window, top = bottoms[0], window_of(call.layer), call.top()
+    options = call.options
+    border = bordered(call, mat, window)
+    made = call.new(top, mat.scalar, options.pack(window.channels_out), call.blob)
+    if call.made.algorithm == "depthwise":
+        call.heap.burst(4 * window.taps)
+        release(border)
+        return [made]
+    part = replace(
+        window, channels_in=window.channels_in // window.group, channels_out=window.channels_out // window.group, group=1
+    )
+    into, out = options.pack(part.channels_in), options.pack(part.channels_out)
+    loose = call.packing(border, into, call.work) if mat.pack > into else share(border)
+    spread = call.new(top, mat.scalar, out, call.work) if out < made.pack else share(made)
+    for one in call.made.groups:
+        compute(call, part, one, Mat((part.channels_in, *border.sizes[1:]), mat.scalar, into, None), top)
+    if out < made.pack:
+        call.heap.burst(2 * WRAPPER + STRUCTURES["Packing"] + PARAMETERS)
+        # packed into the top that is there
+    release(spread)
+    release(loose)
+    release(border)
+    return [made]
+
+
+@forward("Deconvolution", "DeconvolutionDepthWise")
+def _deconvolution(call: Call, bottoms: Sequence[Mat]) -> list[Mat]:
+    mat, window, top = bottoms[0], window_of(call.layer), call.top()
+    values = call.layer.values
+    more = (call.layer.number("output_pad_bottom"), call.layer.number("output_pad_right"))
+    sizes = tuple(
+        (mat.sizes[axis + 1] - 1) * window.stride[axis] + window.dilation[axis] * (window.kernel[axis] - 1) + 1 + more[axis]
+        for axis in range(2)
+    )
+    cut = any(pad > 0 for pad in values.get("pads", ())) or bool(values.get("output_w") and values.get("output_h"))
+    pack = call.options.pack(window.channels_out)
+    full = call.new((window.channels_out, *sizes), mat.scalar, pack, call.work if cut else call.blob)
+    if call.made.gemm is not None:
+        m, _, k = call.made.gemm.tiles
+        columns = mat.sizes[1] * mat.sizes[2]
+        product = call.new((m, columns), 4, pack, call.work if cut else call.blob)
+        multiply(call, m, columns, k, constant_a=True)
+        release(product)
+    if not cut:
+        return [full]
+    held = WRAPPER + STRUCTURES["Crop"] + PARAMETERS
+    call.heap.take("objects", held)
+    made = call.new(top, mat.scalar, pack, call.blob)
+    call.heap.take("objects", -held)
+    release(full)
+    return [made]

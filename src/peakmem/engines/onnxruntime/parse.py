@@ -1,0 +1,96 @@
+"""The most that a session holds while it is made, step by step over the weights.
+
+What happens to a weight of n bytes, from the event lists of 1.31.1 (ResNet18, MobileNetV2, VGG16; one thread):
+
+1. protobuf reads it into a string of n + 1. More than 50,000,000 bytes are not believed: the string starts with
+   50,000,001 and doubles (protobuf, ParseContext::ReadStringFallback and kSafeStringSize), the old one freed after
+   the copy. The reader has a buffer of 4 MiB meanwhile (onnxruntime/core/graph/model.cc, FileInputStream).
+2. In the file's order each becomes a tensor of n, then its string is freed.
+3. A weight that a fusion changes: a copy, a string and the new tensor; the originals go at the level's end.
+4. A weight reordered into blocks: a copy, the reordered one, a string and the new tensor; the originals likewise.
+5. A packed weight, then its original is freed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from peakmem.engines.onnxruntime.network import Growth
+from peakmem.engines.onnxruntime.prepack import Packed
+
+BELIEVED = 50_000_000
+# kSafeStringSize: bytes of a string that are reserved before any of them was read
+READ_BUFFER = 4 << 20
+# DEFAULT_PROTOBUF_BLOCK_SIZE
+
+
+@dataclass(frozen=True, slots=True)
+class Top:
+    """The highest point of making a session; bytes of weights and their copies, without objects."""
+
+    nbytes: int
+    # all of it
+    standing: int
+    # weights as they stand, strings or tensors
+    where: str
+
+
+def string_steps(nbytes: int) -> list[int]:
+    """Sizes that a string of a field takes, one after the other."""
+    if nbytes <= BELIEVED:
+        return [nbytes + 1]
+    steps = [BELIEVED + 1]
+    while steps[-1] - 1 < nbytes:
+        steps.append((steps[-1] - 1) * 2 + 1)
+    return steps
+
+
+def top(
+    stored: Sequence[int],
+    grown: Sequence[Growth],
+    kept: int,
+    packed: Sequence[Packed],
+    planned: int,
+    whole: int = 0,
+) -> Top:
+    """The highest point.
+
+    Args:
+        stored: bytes of each weight in the file, in its order.
+        grown: copies made while the graph is rewritten.
+        kept: bytes of all weights after it.
+        packed: what the kernels pack.
+        planned: bytes of a block that all weights are copied into, 0 for none.
+        whole: bytes of the file where it is handed over as bytes; it is copied once for the time of parsing, and no
+            string is doubled, since all of its bytes are there.
+    """
+    tops: list[Top] = []
+    live = 2 * whole
+    buffer = 0 if whole else READ_BUFFER
+    sizes = []
+    for nbytes in stored:
+        steps = [nbytes + 1] if whole else string_steps(nbytes)
+        for before, after in zip([0, *steps], steps, strict=False):
+            tops.append(Top(live + before + after + buffer, live, "parsing"))
+        live += steps[-1]
+        sizes.append(steps[-1])
+    live -= whole
+    for nbytes, string in zip(stored, sizes, strict=True):
+        tops.append(Top(live + nbytes, live, "weights become tensors"))
+        live += nbytes - string
+    for level, copies in (("basic", 3), ("layout", 4)):
+        for growth in (growth for growth in grown if growth.level == level):
+            among = growth.before_bytes + (copies - 1) * growth.after_bytes + 1
+            tops.append(Top(live + among, live, f"{'fusing' if level == 'basic' else 'blocks of'} {growth.what}"))
+            live += growth.after_bytes
+        if level == "basic" and any(growth.level == "basic" for growth in grown):
+            live -= sum(growth.before_bytes for growth in grown if growth.level == "basic")
+    live = whole + kept
+    if planned:
+        tops.append(Top(live + planned, live, "weights into one block"))
+        live += planned
+    for weight in packed:
+        tops.append(Top(live + weight.after_bytes, live, f"packing {weight.name}"))
+        live += weight.after_bytes - (weight.before_bytes if weight.freed else 0)
+    return max(tops, key=lambda one: one.nbytes, default=Top(buffer, 0, "parsing"))
