@@ -154,6 +154,10 @@ def _ncnn(sight: Sight) -> str:
         return "ceil_mode with count_include_pad"
     if kind == "MaxPool" and (sight.uneven() or sight.same()):
         return "padding that differs in front and behind"
+    if kind == "ConvTranspose" and sight.numbers("output_shape"):
+        return "output_shape"
+    if kind == "SpaceToDepth":
+        return "always"
     if sight.flat():
         return "over several dimensions, as before operator set 13"
     return "into unequal parts without sizes" if sight.split_unevenly() else ""
@@ -179,7 +183,7 @@ def _mnn(sight: Sight) -> str:
         return "negative padding"
     if kind in ("LSTM", "GRU", "RNN") and sight.text("direction", "forward") == "reverse":
         return "direction reverse"
-    if kind == "ScatterND":
+    if kind in ("ScatterND", "QuantizeLinear", "DequantizeLinear"):
         return "always"
     if kind == "LogSoftmax" and sight.flat():
         return "over several dimensions, as before operator set 13"

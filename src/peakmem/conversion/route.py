@@ -162,13 +162,10 @@ def _as_it_is(
     if given.kind != "factory":
         _, sizes = sizes_of(given, batch=batch, shapes=shapes, dims=dims, inputs=inputs)
         return Converted(given.text, kind, (), _shapes(sizes.inputs), (sizes.note,) if sizes.note else ())
-    try:
-        found, sizes = sizes_of(given, batch=batch, shapes=shapes, dims=dims, inputs=inputs)
-    except UsageError as fault:
-        # A module that PyTorch cannot capture can be measured all the same.
-        if not inputs:
-            raise
-        return Converted(given.text, kind, (), _shapes(_given(inputs)), (str(fault),))
+    if kind == "torch":
+        # its code runs in the measured process and nowhere else; what the user does not say, it may say there
+        return Converted(given.text, kind, (), _shapes(_given(inputs)))
+    found, sizes = sizes_of(given, batch=batch, shapes=shapes, dims=dims, inputs=inputs)
     if found.kind not in (kind, "factory"):
         route(found.kind, kind)
     ports = sizes.inputs or _given(inputs)

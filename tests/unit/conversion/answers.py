@@ -100,6 +100,23 @@ def of_mnn(path: str, values: Values) -> list[Any]:
     return found
 
 
+def of_mnn_module(path: str, values: Values) -> list[Any]:
+    """A file with bodies of its own, which a session cannot run."""
+    import MNN
+    import numpy as np
+    from MNN import expr, nn
+
+    interpreter = MNN.Interpreter(path)
+    names = sorted(interpreter.getSessionOutputAll(interpreter.createSession()))
+    module = nn.load_module_from_file(path, list(values), names)
+    given = []
+    for value in values.values():
+        given.append(expr.placeholder(list(value.shape), expr.NCHW))
+        given[-1].write(np.ascontiguousarray(value))
+    made = module.forward(given)
+    return [np.array(one.read()) for one in (made if isinstance(made, (list, tuple)) else (made,))]
+
+
 def of_torch(path: str, values: Values) -> list[Any]:
     """A .py file made here, with the weights that every conversion of it draws."""
     import torch
@@ -165,8 +182,8 @@ def of_tflite(path: str, values: Values) -> list[Any]:
 
 
 ENGINES: dict[str, Callable[[str, Values], list[Any]]] = {
-    "onnx": of_onnx, "ncnn": of_ncnn, "openvino": of_openvino, "mnn": of_mnn, "torch": of_torch,
-    "torch_source": of_torch_source, "pte": of_pte, "tflite": of_tflite,
+    "onnx": of_onnx, "ncnn": of_ncnn, "openvino": of_openvino, "mnn": of_mnn, "mnn_module": of_mnn_module,
+    "torch": of_torch, "torch_source": of_torch_source, "pte": of_pte, "tflite": of_tflite,
 }  # fmt: skip
 
 

@@ -62,10 +62,10 @@ def planned(path: Path) -> list[int]:
     return [int(word) for word in subprocess.run(order, capture_output=True, text=True, check=True).stdout.split()]
 
 
-def module_of(path: Path) -> tuple[Any, Any]:
+def module_of(path: str | Path) -> tuple[Any, Any]:
     """(module, input) with the weights that a conversion of the file draws."""
     home: dict[str, Any] = {}
-    exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), home)
+    exec(compile(Path(path).read_text(encoding="utf-8"), str(path), "exec"), home)
     torch.manual_seed(SEED)
     module = home["model"]().eval()
     return module, torch.randn(home["INPUTS"][0][2])

@@ -32,7 +32,7 @@ REFUSED = {
     "openvino": {"custom", "old_softmax"},
     "mnn": {
         "resize_round", "resize_cubic", "split_uneven_18", "custom", "pool_with_pads", "same_padding",
-        "scatter_einsum", "gelu", "group_norm",
+        "scatter_einsum", "gelu", "group_norm", "qdq",
     },
     "torch": {"resize_asymmetric", "if", "loop", "non_max_suppression", "qdq", "custom"},
 }  # fmt: skip
@@ -65,7 +65,8 @@ def held_against_its_origin(kind: str, path: Path, made: Any, given: File, folde
     if kind == "torch":
         found = answers("torch_source", str(path), given.feeds, folder)
     else:
-        found = answers(kind, made.path, ported(given.feeds, made.input_shapes) or given.feeds, folder)
+        engine = "mnn_module" if kind == "mnn" and made.notes else kind
+        found = answers(engine, made.path, ported(given.feeds, made.input_shapes) or given.feeds, folder)
     if kind == "mnn":
         names = [one.name for one in given.model.graph.output]
         wanted = [array for _, array in sorted(zip(names, wanted, strict=True), key=lambda row: row[0])]

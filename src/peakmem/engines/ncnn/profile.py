@@ -27,6 +27,8 @@ READING = 4096 + 472 + 256 + 17
 # of the open file while weights are read; measured
 HANDLE = 40
 # of a layer that was looked at from Python; measured
+LISTS, LISTED = 6000, 320
+# of the lists of layers and blobs that the runner looks at, and of one layer in them; measured
 MOST_RUNS = 12
 
 
@@ -83,16 +85,20 @@ def simulate(graph: Graph, options: Options, *, runs: int = MOST_RUNS) -> Simula
     sizes = {name: numbers(graph.tensors[name].shape, name) for name in used}
     blobs = (*graph.inputs, *(top for layer in layers for top in layer.tops))
     heap.step = "reading"
-    heap.take("objects", FACE + (8 + HANDLE) * (len(layers) + len(graph.inputs)) + BLOB * len(blobs))
+    heap.take("objects", FACE + 8 * (len(layers) + len(graph.inputs)) + BLOB * len(blobs))
     heap.take("objects", sum(string_bytes(name) for name in blobs))
     for name in graph.inputs:
         heap.take("objects", STRUCTURES["Input"] + 4 + MAT + string_bytes(name))
     for layer in layers:
         heap.take("objects", structure_bytes(layer))
-    heap.take("objects", READING)
+    reading = READING if any(detail.name == ".bin file" for detail in graph.details) else 0
+    heap.take("objects", reading)
     loader = Loader(heap, options, _hints(graph, sizes))
     made = tuple(loader.create(layer) for layer in layers)
-    heap.take("objects", -READING)
+    heap.take("objects", -reading)
+    heap.step = "end of loading"
+    heap.take("objects", HANDLE * (len(layers) + len(graph.inputs)))
+    heap.burst(LISTS + LISTED * (len(layers) + len(graph.inputs)))
     moments = [heap.moment("load")]
 
     inputs = {}
@@ -103,7 +109,9 @@ def simulate(graph: Graph, options: Options, *, runs: int = MOST_RUNS) -> Simula
         inputs[name] = mat
     network = Network(layers, made, inputs, graph.outputs, blobs, sizes)
     blob, work = _allocator(heap, options, "activations"), _allocator(heap, options, "workspace")
-    requests, live, before = [], [], (-1, -1)
+    requests: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
+    live: list[int] = []
+    before: tuple[object, ...] = ()
     for at in range(runs):
         heap.restart()
         for allocator in (blob, work):
@@ -113,9 +121,10 @@ def simulate(graph: Graph, options: Options, *, runs: int = MOST_RUNS) -> Simula
         live.append(heap.total)
         if at == 0:
             moments.append(heap.moment("run 1"))
-        if (heap.total, heap.peak) == before:
+        state = (heap.total, heap.peak, *(tuple(one.kept) for one in (blob, work) if isinstance(one, Pool)))
+        if state == before:
             break
-        before = heap.total, heap.peak
+        before = state
     moments.append(heap.moment("steady"))
     return Simulated(tuple(moments), tuple(requests), tuple(live))
 

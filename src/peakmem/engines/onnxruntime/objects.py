@@ -29,6 +29,8 @@ BLOCKED = 1_660
 # a node in blocks over the one it replaces
 THREAD = 48_900
 # each thread beyond the first: its queue
+PROTO = 1_000
+# an operator or a weight as it is parsed, before any other structure
 FIRST_RUN = 2_300
 # of the arena: its first chunks and bins
 

@@ -27,13 +27,15 @@ READ_BUFFER = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class Top:
-    """The highest point of making a session; bytes of weights and their copies, without objects."""
+    """The highest point of making a session."""
 
     nbytes: int
     # all of it
     standing: int
     # weights as they stand, strings or tensors
     where: str
+    objects: int = 0
+    # structures at that time
 
 
 def string_steps(nbytes: int) -> list[int]:
@@ -53,6 +55,8 @@ def top(
     packed: Sequence[Packed],
     planned: int,
     whole: int = 0,
+    early: int = 0,
+    objects: int = 0,
 ) -> Top:
     """The highest point.
 
@@ -64,6 +68,8 @@ def top(
         planned: bytes of a block that all weights are copied into, 0 for none.
         whole: bytes of the file where it is handed over as bytes; it is copied once for the time of parsing, and no
             string is doubled, since all of its bytes are there.
+        early: structures while the file is parsed.
+        objects: structures from then on.
     """
     tops: list[Top] = []
     live = 2 * whole
@@ -72,25 +78,26 @@ def top(
     for nbytes in stored:
         steps = [nbytes + 1] if whole else string_steps(nbytes)
         for before, after in zip([0, *steps], steps, strict=False):
-            tops.append(Top(live + before + after + buffer, live, "parsing"))
+            tops.append(Top(live + before + after + buffer + early, live, "parsing", early))
         live += steps[-1]
         sizes.append(steps[-1])
     live -= whole
     for nbytes, string in zip(stored, sizes, strict=True):
-        tops.append(Top(live + nbytes, live, "weights become tensors"))
+        tops.append(Top(live + nbytes + objects, live, "weights become tensors", objects))
         live += nbytes - string
     for level, copies in (("basic", 3), ("layout", 4)):
         for growth in (growth for growth in grown if growth.level == level):
             among = growth.before_bytes + (copies - 1) * growth.after_bytes + 1
-            tops.append(Top(live + among, live, f"{'fusing' if level == 'basic' else 'blocks of'} {growth.what}"))
+            where = f"{'fusing' if level == 'basic' else 'blocks of'} {growth.what}"
+            tops.append(Top(live + among + objects, live, where, objects))
             live += growth.after_bytes
         if level == "basic" and any(growth.level == "basic" for growth in grown):
             live -= sum(growth.before_bytes for growth in grown if growth.level == "basic")
     live = whole + kept
     if planned:
-        tops.append(Top(live + planned, live, "weights into one block"))
+        tops.append(Top(live + planned + objects, live, "weights into one block", objects))
         live += planned
     for weight in packed:
-        tops.append(Top(live + weight.after_bytes, live, f"packing {weight.name}"))
+        tops.append(Top(live + weight.after_bytes + objects, live, f"packing {weight.name}", objects))
         live += weight.after_bytes - (weight.before_bytes if weight.freed else 0)
-    return max(tops, key=lambda one: one.nbytes, default=Top(buffer, 0, "parsing"))
+    return max(tops, key=lambda one: one.nbytes, default=Top(buffer + objects, 0, "parsing", objects))

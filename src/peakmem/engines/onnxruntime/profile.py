@@ -7,13 +7,13 @@ The parts: `optimise` and `layout` rewrite the graph, `prepack` packs weights, `
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from peakmem.engines.onnxruntime import parse, prepack, workspace
 from peakmem.engines.onnxruntime.arena import Arena
 from peakmem.engines.onnxruntime.network import NCHWC, Network
-from peakmem.engines.onnxruntime.objects import FIRST_RUN, objects
+from peakmem.engines.onnxruntime.objects import FIRST_RUN, PROTO, objects
 from peakmem.engines.onnxruntime.optimise import LEVELS, UNREAD, optimise
 from peakmem.engines.onnxruntime.plan import Event, Plan, pattern_bytes, plan
 from peakmem.engines.prediction import Holding, Moment, Prediction, Processor, Unmodelled, Value
@@ -83,7 +83,8 @@ class OnnxRuntime:
         planned = sum(value.asked for value in weights) if pattern and not chosen["prepacking"] else 0
         whole = _file_bytes(graph) if chosen["model_as_bytes"] else 0
         own = objects(network, level, int(chosen["threads"]), file_nodes, len(stored))
-        top = parse.top([value.nbytes for value in stored], network.grown, kept, packed, planned, whole)
+        early = file_nodes + len(stored)
+        top = parse.top([value.nbytes for value in stored], network.grown, kept, packed, planned, whole, early * PROTO, own)
 
         freed = {weight.name for weight in packed if weight.freed}
         names = {value.name for value in stored}
@@ -98,8 +99,9 @@ class OnnxRuntime:
             standing.append(Holding("repacked weights", made, "fused, in blocks or packed; originals freed"))
         if planned:
             standing.append(Holding("repacked weights", planned, "a second copy in one block: not packed, patterns on"))
-        at_load = [*base, Holding("weights", top.standing - whole, "strings of the file, or tensors")]
-        at_load.append(Holding("repacked weights", top.nbytes - top.standing, "copies, growing strings, read buffer"))
+        at_load = [replace(base[0], nbytes=top.objects), *base[1:]]
+        at_load.append(Holding("weights", top.standing - whole, "strings of the file, or tensors"))
+        at_load.append(Holding("repacked weights", top.nbytes - top.standing - top.objects, "copies, growing strings, read buffer"))
 
         requests = plan(network, workspace.of(network, int(chosen["threads"])), reuse=bool(chosen["mem_reuse"]))
         fed = sum(network.values[name].nbytes for name in network.inputs if name not in names)
@@ -207,11 +209,19 @@ def _run(requests: Plan, arena: Arena | None, chosen: Mapping[str, Value], *, pa
     block = pattern_bytes(requests.events) if pattern else 0
     if block:
         events = [event for event in events if event.result or event.workspace]
-        events = [Event("pattern", block, 0), *events, Event("pattern", 0, len(requests.steps))]
+        ending = [event for event in events if event.step == len(requests.steps)]
+        events = [event for event in events if event.step < len(requests.steps)]
+        events = [Event("pattern", block, 0), *events, Event("pattern", 0, len(requests.steps)), *ending]
     top = held = in_use = step = 0
     handles: dict[str, int] = {}
     sizes: dict[str, int] = {}
+    shrinks = arena is not None and bool(chosen["arena_shrinkage"])
     for event in events:
+        if shrinks and event.result and not event.nbytes:
+            # results outlive the run that gives extents back (inference_session.cc, ShrinkMemoryArenas)
+            assert arena is not None
+            arena.shrink()
+            shrinks = False
         if event.nbytes:
             sizes[event.value] = event.nbytes
             in_use += event.nbytes
@@ -224,8 +234,6 @@ def _run(requests: Plan, arena: Arena | None, chosen: Mapping[str, Value], *, pa
         now = arena.extended_bytes + arena.handle_bytes + FIRST_RUN if arena is not None else in_use
         if now > held or (now == held and in_use > top):
             top, held, step = in_use, now, event.step
-    if arena is not None and chosen["arena_shrinkage"]:
-        arena.shrink()
     after = arena.extended_bytes + arena.handle_bytes + FIRST_RUN if arena is not None else 0
     return _Run(top, held, after, step)
 

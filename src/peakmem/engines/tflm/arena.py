@@ -45,10 +45,14 @@ class Arena:
             self.least, self.least_at = need, self.step
 
     def keep(self, nbytes: int, alignment: int, what: str) -> None:
-        """AllocatePersistentBuffer: downwards from the tail; temporary memory is not looked at."""
+        """AllocatePersistentBuffer: downwards from the tail.
+
+        The engine itself looks at the head only: in an arena a little smaller the tail grows into temporary memory
+        that is in use, and what happens then (a crash, with EMBEDDING_LOOKUP) is not what a smallest arena means.
+        """
         before = self.tail
         self.tail = (self.tail - nbytes) // alignment * alignment
-        self._need(self.head, self.tail)
+        self._need(max(self.head, self.temporary), self.tail)
         self.kept[what] = self.kept.get(what, 0) + before - self.tail
 
     def resize(self, nbytes: int) -> None:

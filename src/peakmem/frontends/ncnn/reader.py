@@ -69,7 +69,8 @@ class _Reader:
             operators.append(
                 Operator(
                     name, line.op_type, inputs(line.op_type, line.bottoms, row, slots), line.tops,
-                    attributes(line.op_type, row), "ncnn", aliases=_sharing(line),
+                    {**attributes(line.op_type, row), **({"shape_hints": 1} if _HINTS in line.params else {})},
+                    "ncnn", aliases=_sharing(line),
                 )
             )  # fmt: skip
         made = {top for line in self.lines for top in line.tops}

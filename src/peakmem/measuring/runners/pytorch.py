@@ -202,7 +202,9 @@ class Runner:
         site.main()
         # editable installs have finders of their own
         os.chdir(self.tools.folder)
-        sys.path.insert(0, self.tools.folder)
+        places = [number for number, entry in enumerate(sys.path) if entry.endswith("-packages")]
+        sys.path.insert(places[0] if places else len(sys.path), self.tools.folder)
+        # before what is installed and behind the standard library, so that a random.py there hides nothing
         name, attribute = (model, "") if model.endswith(".py") else model.rsplit(":", 1)
         if name.endswith(".py"):
             spec = importlib.util.spec_from_file_location("measured_model", name)
