@@ -110,8 +110,10 @@ def resize(opset: int = 13, **attributes: Any) -> Callable[[], File]:
 
 
 def resize_to_a_size() -> File:
-    nodes = [make("Conv", ["x", "w"], ["h"]),
-             make("Resize", ["h", "", "", "s"], ["y"], mode="linear", coordinate_transformation_mode="align_corners")]
+    nodes = [
+        make("Conv", ["x", "w"], ["h"]),
+        make("Resize", ["h", "", "", "s"], ["y"], mode="linear", coordinate_transformation_mode="align_corners"),
+    ]
     weights = {"w": floats(3, 2, 1, 1), "s": longs(1, 3, 8, 7)}
     return file(nodes, {"x": floats(1, 2, 5, 6)}, ["y"], weights, opset=13)
 
@@ -154,8 +156,13 @@ def layer_norm() -> File:
 
 
 def where_cast_gather() -> File:
-    nodes = [make("Gather", ["table", "i"], ["g"]), make("Greater", ["g", "zero"], ["m"]),
-             make("Where", ["m", "g", "low"], ["w"]), make("Cast", ["m"], ["n"], to=F), make("Add", ["w", "n"], ["y"])]
+    nodes = [
+        make("Gather", ["table", "i"], ["g"]),
+        make("Greater", ["g", "zero"], ["m"]),
+        make("Where", ["m", "g", "low"], ["w"]),
+        make("Cast", ["m"], ["n"], to=F),
+        make("Add", ["w", "n"], ["y"]),
+    ]
     weights = {"table": floats(9, 4), "zero": np.array(0, np.float32), "low": np.array(-3, np.float32)}
     return file(nodes, {"i": longs(1, 8, 3, 0)[None]}, ["y"], weights, opset=13)
 
@@ -313,7 +320,9 @@ FILES: dict[str, Callable[[], File]] = {
     "resize_linear": resize(mode="linear", coordinate_transformation_mode="half_pixel"),
     "resize_pytorch": resize(18, mode="linear", coordinate_transformation_mode="pytorch_half_pixel"),
     "resize_asymmetric": resize(mode="linear", coordinate_transformation_mode="asymmetric"),
-    "resize_round": resize(mode="nearest", coordinate_transformation_mode="half_pixel", nearest_mode="round_prefer_ceil"),
+    "resize_round": resize(
+        mode="nearest", coordinate_transformation_mode="half_pixel", nearest_mode="round_prefer_ceil"
+    ),
     "resize_cubic": resize(mode="cubic", coordinate_transformation_mode="half_pixel", cubic_coeff_a=-0.75),
     "resize_to_a_size": resize_to_a_size,
     "upsample": upsample,
