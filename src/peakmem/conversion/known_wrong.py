@@ -1,9 +1,9 @@
 """What converters take without a word and compute otherwise: looked for in the ONNX file before a tool is run.
 
-Each rule began with an operator run through the tool whose answer differed from ONNX Runtime's (pnnx 20261020 and ncnn
-1.0.20261020, MNN 3.6.1, OpenVINO 2026.4.1; tests/unit/conversion/test_user_files.py); some refuse more than the one
-case that was seen, so as to refuse rather than compute otherwise. A file that such an operator is in is refused by name:
-its answer, and often its sizes, would not be the model's.
+Each rule began with an operator run through the tool whose answer differed from ONNX Runtime's (pnnx 20261020 and
+ncnn 1.0.20261020, MNN 3.6.1, OpenVINO 2026.4.1; tests/unit/conversion/test_user_files.py); some refuse more than the
+one case that was seen, so as to refuse rather than compute otherwise. A file that such an operator is in is refused by
+name: its answer, and often its sizes, would not be the model's.
 """
 
 from __future__ import annotations
