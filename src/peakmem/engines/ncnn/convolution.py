@@ -136,7 +136,7 @@ def create_convolution(loader: Loader, window: Window, weights: Held, side: int)
         )
         loader.parallel()
         loader.give(passing)
-        loader.original(weights, stays=False)
+        loader.original(weights)
         return Made(name)
     if wants_gemm(window, options, scalar):
         depth = window.channels_in * window.taps
@@ -144,15 +144,15 @@ def create_convolution(loader: Loader, window: Window, weights: Held, side: int)
         rows = None
         if window.taps > 1:
             # the weights as (out, in, taps), a copy where a channel is no multiple of 16 bytes
-            view = _copy_if_padded(loader, (window.channels_out, window.channels_in, window.taps))
+            view = copy_if_padded(loader, window)
             rows = loader.take("workspace", (window.channels_out, depth))
             loader.give(view)
         loader.take("repacked weights", (tiles.parts(window.channels_out, m), tiles.parts(depth, k), k * m), scalar)
         loader.parallel()
         loader.give(rows)
-        loader.original(weights, stays=False)
+        loader.original(weights)
         return Made("gemm")
-    view = _copy_if_padded(loader, (window.channels_out, window.channels_in, window.taps))
+    view = copy_if_padded(loader, window)
     into, out = options.pack(window.channels_in), options.pack(window.channels_out)
     if scalar == 4 and _has_kernel(window, into, out, options):
         sizes = (window.channels_out // out, window.channels_in // into, window.taps)
@@ -165,15 +165,15 @@ def create_convolution(loader: Loader, window: Window, weights: Held, side: int)
             scalar,
         )
     loader.give(view)
-    loader.original(weights, stays=False)
+    loader.original(weights)
     return Made("packed")
 
 
-def _copy_if_padded(loader: Loader, sizes: tuple[int, int, int]) -> Held | None:
-    """Mat::reshape to three dimensions: a copy where channels do not end on 16 bytes."""
-    if sizes[1] * sizes[2] * 4 % 16 == 0:
+def copy_if_padded(loader: Loader, window: Window) -> Held | None:
+    """Weights reshaped to (out, in, taps): a copy where channels do not end on 16 bytes."""
+    if window.channels_in * window.taps * 4 % 16 == 0:
         return None
-    return loader.take("workspace", sizes)
+    return loader.take("workspace", (window.channels_out, window.channels_in, window.taps))
 
 
 def _has_kernel(window: Window, into: int, out: int, options: Options) -> bool:
@@ -212,7 +212,8 @@ def _depthwise(loader: Loader, layer: Layer) -> Made:
         if pack > 1:
             loader.heap.burst(2 * STRUCTURES["Packing"] + PARAMETERS)
             loader.take("repacked weights", (window.group // pack, window.taps), 4 * pack)
-            loader.original(arrays[0], stays=False)
+            loader.parallel()
+            loader.original(arrays[0])
             return Made("depthwise")
         if window.kernel == (3, 3) and window.dilation == (1, 1) and window.stride in ((1, 1), (2, 2)):
             return Made("depthwise")
@@ -223,19 +224,19 @@ def _depthwise(loader: Loader, layer: Layer) -> Made:
 def _groups(loader: Loader, window: Window, arrays: list[Held]) -> Made:
     """create_group_ops: a convolution for each group, with a copy of its weights."""
     part = replace(
-        window, channels_in=window.channels_in // window.group, channels_out=window.channels_out // window.group, group=1
+        window,
+        channels_in=window.channels_in // window.group,
+        channels_out=window.channels_out // window.group,
+        group=1,
     )
     loader.heap.take("objects", 8 * window.group)
     made = Made("groups")
     for _ in range(window.group):
         weights = loader.take("weights", (part.taps * part.channels_in * part.channels_out,))
         # range().clone(), given to the group's convolution
-        loader.heap.take("objects", STRUCTURES["Convolution"])
+        loader.heap.take("objects", STRUCTURES["Convolution"] + PARAMETERS)
         loader.activation(window.activation)
-        copied = Held(weights.category, weights.nbytes)
-        one = create_convolution(loader, part, copied, 0)
-        made.groups.append(one)
-        loader.heap.burst(PARAMETERS)
-    loader.original(arrays[0], stays=False)
+        made.groups.append(create_convolution(loader, part, weights, 0))
+        loader.heap.take("objects", -PARAMETERS)
+    loader.original(arrays[0])
     return made
-

@@ -15,9 +15,9 @@ from peakmem.engines.ncnn.convolution import WINOGRAD, Window, preferred_tile, w
 from peakmem.engines.ncnn.forward import forward, padded, same
 from peakmem.engines.ncnn.forward_products import multiply
 from peakmem.engines.ncnn.layers import STRUCTURES
-from peakmem.engines.ncnn.load import PARAMETERS, Made
+from peakmem.engines.ncnn.load import PARAMETERS, WRAPPER, Made
 from peakmem.engines.ncnn.mat import Mat, Sizes
-from peakmem.engines.ncnn.run import WRAPPER, Call, release, share
+from peakmem.engines.ncnn.run import Call, release, share
 
 
 def bordered(call: Call, mat: Mat, window: Window) -> Mat:
@@ -48,7 +48,7 @@ def compute(call: Call, window: Window, made: Made, border: Mat, top: Sizes) -> 
     """The workspace of one convolution; `border` is its padded input."""
     options = call.options
     rows, columns = top[-2:]
-    if made.algorithm == "dilated":
+    if made.algorithm == "dilated" and min(rows, columns) >= window.dilation[0]:
         _dilated(call, window, made.groups[0], border, top)
     elif made.algorithm in WINOGRAD:
         chosen = preferred_tile(window, min(border.sizes[-2:]), options, made.algorithm)
@@ -77,19 +77,36 @@ def compute(call: Call, window: Window, made: Made, border: Mat, top: Sizes) -> 
 
 def _dilated(call: Call, window: Window, inner: Made, border: Mat, top: Sizes) -> None:
     """forwardDilation_x86: for each place of the dilation a part of the input, convolved and spread."""
-    step = window.dilation[0]
+    step, kernel = window.dilation[0], window.kernel[0]
     plain = replace(window, dilation=(1, 1))
+    inputs: Mat | None = None
+    made: Mat | None = None
     for row in range(step):
         for column in range(step):
             part = (border.sizes[0], -(-(border.sizes[1] - row) // step), -(-(border.sizes[2] - column) // step))
-            sizes = (top[0], -(-(top[1] - row) // step), -(-(top[2] - column) // step))
-            if min(sizes) < 1:
-                continue
-            inputs = call.new(part, border.scalar, border.pack, call.work)
-            made = call.new(sizes, border.scalar, 1, call.work)
-            compute(call, plain, inner, inputs, sizes)
-            release(made)
-            release(inputs)
+            inputs = _again(call, inputs, part, border.scalar)
+            made = _again(call, made, (top[0], part[1] - kernel + 1, part[2] - kernel + 1), border.scalar)
+            compute(call, plain, inner, inputs, made.sizes)
+    release(made)
+    release(inputs)
+
+
+def _again(call: Call, old: Mat | None, sizes: Sizes, scalar: int) -> Mat:
+    """Mat::create on a matrix that may have these sizes already."""
+    if old is not None and old.sizes == sizes:
+        return old
+    release(old)
+    return call.new(sizes, scalar, 1, call.work)
+
+
+@forward("Convolution1D")
+def _convolution_1d(call: Call, bottoms: Sequence[Mat]) -> list[Mat]:
+    mat, top, values = bottoms[0], call.top(), call.layer.values
+    before, after = (*values.get("pads", (0, 0)), 0, 0)[:2]
+    border = padded(call, mat, (0, before, 0, after)) if before > 0 or after > 0 else share(mat)
+    made = call.new(top, mat.scalar, call.options.pack(top[0]), call.blob)
+    release(border)
+    return [made]
 
 
 @forward("ConvolutionDepthWise")
@@ -103,7 +120,10 @@ def _depthwise(call: Call, bottoms: Sequence[Mat]) -> list[Mat]:
         release(border)
         return [made]
     part = replace(
-        window, channels_in=window.channels_in // window.group, channels_out=window.channels_out // window.group, group=1
+        window,
+        channels_in=window.channels_in // window.group,
+        channels_out=window.channels_out // window.group,
+        group=1,
     )
     into, out = options.pack(part.channels_in), options.pack(part.channels_out)
     loose = call.packing(border, into, call.work) if mat.pack > into else share(border)
@@ -125,7 +145,10 @@ def _deconvolution(call: Call, bottoms: Sequence[Mat]) -> list[Mat]:
     values = call.layer.values
     more = (call.layer.number("output_pad_bottom"), call.layer.number("output_pad_right"))
     sizes = tuple(
-        (mat.sizes[axis + 1] - 1) * window.stride[axis] + window.dilation[axis] * (window.kernel[axis] - 1) + 1 + more[axis]
+        (mat.sizes[axis + 1] - 1) * window.stride[axis]
+        + window.dilation[axis] * (window.kernel[axis] - 1)
+        + 1
+        + more[axis]
         for axis in range(2)
     )
     cut = any(pad > 0 for pad in values.get("pads", ())) or bool(values.get("output_w") and values.get("output_h"))

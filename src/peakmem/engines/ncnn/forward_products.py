@@ -6,6 +6,7 @@ Sources: `src/layer/x86/gemm_x86.cpp` (gemm_x86, gemm_AT_x86, gemm_BT_x86, gemm_
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -29,23 +30,32 @@ def _inner_product(call: Call, bottoms: Sequence[Mat]) -> list[Mat]:
 
 
 def multiply(
-    call: Call, m: int, n: int, k: int, *, constant_a: bool = False, constant_b: bool = False, transposed: bool = False,
-    added: bool = False, threads: int = 0,
+    call: Call,
+    m: int,
+    n: int,
+    k: int,
+    *,
+    constant_a: bool = False,
+    constant_b: bool = False,
+    transposed: bool = False,
+    added: bool = False,
+    threads: int = 0,
+    scalar: int = 4,
 ) -> None:
     """A product of (m, k) by (k, n): B in tiles, then A, all of it or a tile for each thread.
 
     `transposed` for a result written the other way round, `added` for a C of the result's sizes.
     """  # fmt: skip
     options = call.options if not threads else replace(call.options, threads=threads)
-    tile_m, tile_n, tile_k = tiles.gemm(m, n, k, options)
+    tile_m, tile_n, tile_k = tiles.gemm(m, n, k, options, scalar=scalar)
     count_m, count_n, count_k = tiles.parts(m, tile_m), tiles.parts(n, tile_n), tiles.parts(k, tile_k)
-    inner = None if constant_b else call.raw(count_n, count_k, tile_k * tile_n)
+    inner = None if constant_b else call.raw(count_n, count_k, tile_k * tile_n, scalar=scalar)
     result = None
-    if k > tile_k or added or transposed:
+    if k > tile_k or added or transposed or scalar == 2:
         result = call.raw(options.threads, 1, tile_n * tile_m)
     if not constant_a:
         count = count_m if options.threads > count_m else options.threads
-        release(call.raw(count, count_k, tile_k * tile_m))
+        release(call.raw(count, count_k, tile_k * tile_m, scalar=scalar))
     release(result)
     release(inner)
 
@@ -66,13 +76,16 @@ def _gemm(call: Call, bottoms: Sequence[Mat]) -> list[Mat]:
         n, k = (rows, columns) if values.get("transB") else (columns, rows)
     top = call.top()
     pack = layer.number("output_elempack") or call.options.pack(top[0])
-    made = call.new(top, 4, pack, call.blob)
-    added = layer.number("constant_broadcast_type_C") == 3 if values.get("constantC") else any(
-        len(mat.sizes) == 2 and mat.sizes == (m, n) for mat in given
+    short = call.options.bf16_storage
+    made = call.new(top, 2 if short and layer.number("output_elemtype") != 1 else 4, pack, call.blob)
+    added = (
+        layer.number("constant_broadcast_type_C") == 3
+        if values.get("constantC")
+        else any(len(mat.sizes) == 2 and mat.sizes == (m, n) for mat in given)
     )
     multiply(
         call, m, n, k, constant_a=constant_a, constant_b=constant_b, transposed=bool(values.get("output_transpose")),
-        added=added,
+        added=added, scalar=2 if short else 4,
     )  # fmt: skip
     return [made]
 
@@ -111,19 +124,17 @@ def _attention(call: Call, bottoms: Sequence[Mat]) -> list[Mat]:
 
 
 @forward("LSTM")
-def _lstm(call: Call, bottoms: Sequence[Mat]) -> list[Mat]:
+def _lstm(call: Call, _: Sequence[Mat]) -> list[Mat]:
     layer = call.layer
     hidden, out = layer.number("hidden_size"), layer.number("num_output")
     directions = 2 if layer.number("direction") == 2 else 1
     told = len(layer.tops) == 3
-    listed = layer.several and (len(bottoms) > 1 or told)
     where = call.blob if told else call.work
-    rows = directions if listed else 1
-    state = call.new((rows, out), 4, 1, where) if listed else call.new((out,), 4, 1, call.work)
-    cell = call.new((rows, hidden), 4, 1, where) if listed else call.new((hidden,), 4, 1, call.work)
+    state = call.new((directions, out), 4, 1, where)
+    cell = call.new((directions, hidden), 4, 1, where)
     made = call.new(call.top(), 4, 1, call.blob)
-    halves = [call.raw(call.top()[0], out) for _ in range(2)] if directions == 2 else []
-    for _ in range(directions):
+    halves = [call.raw(call.top()[0], out) for _half in range(2)] if directions == 2 else []
+    for _direction in range(directions):
         gates = call.raw(hidden, 4)
         if out != hidden:
             release(call.raw(hidden))
@@ -139,9 +150,12 @@ def _lstm(call: Call, bottoms: Sequence[Mat]) -> list[Mat]:
 
 @forward("MatMul")
 def _matmul(call: Call, bottoms: Sequence[Mat]) -> list[Mat]:
-    made = call.new(call.top(), bottoms[0].scalar, 1, call.blob)
-    b = bottoms[1]
-    if not call.layer.values.get("transB") and len(b.sizes) > 1:
-        # one matrix of B at a time, turned
-        release(call.raw(b.sizes[-1], b.sizes[-2]))
+    """One product after another, of what the first axes list."""
+    a, b = bottoms
+    made = call.new(call.top(), a.scalar, 1, call.blob)
+    m, k = (1, a.sizes[0]) if len(a.sizes) == 1 else a.sizes[-2:]
+    columns = b.sizes[-2:] if len(b.sizes) > 1 else (b.sizes[0], 1)
+    n = columns[0] if len(b.sizes) > 1 and call.layer.values.get("transB") else columns[1]
+    for _ in range(max(math.prod(mat.sizes[:-2]) for mat in bottoms)):
+        multiply(call, m, n, k)
     return [made]

@@ -8,6 +8,10 @@ from peakmem.engines.prediction import Category, Holding, Moment, Phase
 
 OVERREAD = 64
 # bytes behind every block of ncnn's own (NCNN_MALLOC_OVERREAD of allocator.h)
+OPENMP, OPENMP_THREAD = 192, 2136
+# of libgomp from the first loop on, and for each thread more; measured with 1 and 2
+TEAM = 1560
+# of a loop of one thread, while it runs; measured
 
 
 @dataclass(slots=True)
@@ -21,6 +25,8 @@ class Heap:
     peak_at: str = ""
     step: str = ""
     # what is being done, for `peak_at`
+    teamed: bool = False
+    # whether the OpenMP runtime has begun
 
     def take(self, category: Category, nbytes: int) -> None:
         """`nbytes` more of one category; negative gives back."""
@@ -44,6 +50,14 @@ class Heap:
         """`nbytes` of objects that live for a moment."""
         self.take("objects", nbytes)
         self.take("objects", -nbytes)
+
+    def team(self, threads: int) -> None:
+        """A loop for several threads; the first brings up the OpenMP runtime."""
+        if not self.teamed:
+            self.teamed = True
+            self.take("objects", OPENMP + OPENMP_THREAD * (threads - 1))
+        if threads == 1:
+            self.burst(TEAM)
 
     def restart(self) -> None:
         """A new phase: the peak is what is held now."""

@@ -40,32 +40,36 @@ STRUCTURES: Mapping[str, int] = {
 LARGEST_COMMON = 232
 # taken for a type that is not in the table
 
-INPLACE = frozenset(
-    "AbsVal BatchNorm Bias BNLL CELU Clip CumulativeSum Dropout ELU Erf Exp GELU GroupNorm HardSigmoid HardSwish "
-    "InstanceNorm LRN LayerNorm Log Mish Noop Normalize PReLU Power RMSNorm ReLU SELU Scale Shrink Sigmoid Softmax "
-    "Softplus Swish TanH Threshold UnaryOp YoloDetectionOutput".split()
-)
-PACKED = frozenset(
-    "AbsVal BNLL BatchNorm BinaryOp Cast Clip Concat Convolution Convolution1D ConvolutionDepthWise Crop Deconvolution "
-    "DeconvolutionDepthWise DeepCopy DeformableConv2D Dequantize Dropout ELU Eltwise Erf Flatten GELU Gemm GridSample "
-    "GroupNorm HardSigmoid HardSwish InnerProduct Interp LayerNorm Mish MultiHeadAttention Noop PReLU Packing Padding "
-    "Pooling Quantize RMSNorm ReLU Requantize Reshape SELU Scale ShuffleChannel Sigmoid Slice Softmax Split Swish TanH "
-    "UnaryOp".split()
-)
+INPLACE = frozenset((
+    "AbsVal", "BatchNorm", "Bias", "BNLL", "CELU", "Clip", "CumulativeSum", "Dropout", "ELU", "Erf", "Exp", "GELU",
+    "GroupNorm", "HardSigmoid", "HardSwish", "InstanceNorm", "LRN", "LayerNorm", "Log", "Mish", "Noop", "Normalize",
+    "PReLU", "Power", "RMSNorm", "ReLU", "SELU", "Scale", "Shrink", "Sigmoid", "Softmax", "Softplus", "Swish", "TanH",
+    "Threshold", "UnaryOp", "YoloDetectionOutput",
+))  # fmt: skip
+PACKED = frozenset((
+    "AbsVal", "BNLL", "BatchNorm", "BinaryOp", "Cast", "Clip", "Concat", "Convolution", "Convolution1D",
+    "ConvolutionDepthWise", "Crop", "Deconvolution", "DeconvolutionDepthWise", "DeepCopy", "DeformableConv2D",
+    "Dequantize", "Dropout", "ELU", "Eltwise", "Erf", "Flatten", "GELU", "Gemm", "GridSample", "GroupNorm",
+    "HardSigmoid", "HardSwish", "InnerProduct", "Interp", "LayerNorm", "Mish", "MultiHeadAttention", "Noop", "PReLU",
+    "Packing", "Padding", "Permute", "Pooling", "Quantize", "RMSNorm", "ReLU", "Requantize", "Reshape", "SELU",
+    "Scale", "ShuffleChannel", "Sigmoid", "Slice", "Softmax", "Split", "Swish", "TanH", "UnaryOp",
+))  # fmt: skip
 # they accept packed blobs; the others get channels one by one
-ANY_PACKING = frozenset(("Clip", "HardSigmoid"))
+ANY_PACKING = frozenset(("Clip", "HardSigmoid", "Permute"))
 # they take a blob as it comes
-BF16 = frozenset(
-    "AbsVal BNLL BatchNorm BinaryOp Clip Concat Convolution Convolution1D Crop Deconvolution Dequantize Dropout ELU "
-    "Eltwise Erf Flatten GELU Gemm GroupNorm HardSigmoid HardSwish InnerProduct InstanceNorm Interp LayerNorm Mish "
-    "MultiHeadAttention Noop PReLU Packing Padding Pooling Quantize RMSNorm ReLU Reshape RotaryEmbed SDPA SELU Scale "
-    "Sigmoid Slice Softmax Split Swish TanH UnaryOp".split()
-)
-SEVERAL = frozenset(
-    "BinaryOp Concat CopyTo DeformableConv2D DetectionOutput Einsum Eltwise GRU Gemm GridSample LSTM MatMul MemoryData "
-    "MultiHeadAttention Noop PSROIPooling PriorBox Proposal RNN ROIAlign ROIPooling RotaryEmbed SDPA Slice Split "
-    "YoloDetectionOutput Yolov3DetectionOutput".split()
-)
+BF16 = frozenset((
+    "AbsVal", "BNLL", "BatchNorm", "BinaryOp", "Clip", "Concat", "Convolution", "Convolution1D", "Crop",
+    "Deconvolution", "Dequantize", "Dropout", "ELU", "Eltwise", "Erf", "Flatten", "GELU", "Gemm", "GroupNorm",
+    "HardSigmoid", "HardSwish", "InnerProduct", "InstanceNorm", "Interp", "LayerNorm", "Mish", "MultiHeadAttention",
+    "Noop", "PReLU", "Packing", "Padding", "Permute", "Pooling", "Quantize", "RMSNorm", "ReLU", "Reshape",
+    "RotaryEmbed", "SDPA", "SELU", "Scale", "Sigmoid", "Slice", "Softmax", "Split", "Swish", "TanH", "UnaryOp",
+))  # fmt: skip
+SEVERAL = frozenset((
+    "BinaryOp", "Concat", "CopyTo", "DeformableConv2D", "DetectionOutput", "Einsum", "Eltwise", "GRU", "Gemm",
+    "GridSample", "LSTM", "MatMul", "MemoryData", "MultiHeadAttention", "Noop", "PSROIPooling", "PriorBox",
+    "Proposal", "RNN", "ROIAlign", "ROIPooling", "RotaryEmbed", "SDPA", "Slice", "Split", "YoloDetectionOutput",
+    "Yolov3DetectionOutput",
+))  # fmt: skip
 # not one_blob_only: their forward takes lists
 
 _WINDOWS = frozenset(("kernel_shape", "strides", "dilations", "pads"))
@@ -143,9 +147,7 @@ def layer_of(graph: Graph, operator: Operator) -> Layer:
             count = 1
             for size in sizes:
                 count *= size
-            weights.append(
-                Weight(name.removeprefix(operator.name + ".").rstrip("~"), count, sizes, tensor.dtype)
-            )
+            weights.append(Weight(name.removeprefix(operator.name + ".").rstrip("~"), count, sizes, tensor.dtype))
     return Layer(
         operator.name, operator.op_type, tuple(bottoms), operator.outputs, operator.attributes, tuple(weights)
     )  # fmt: skip
@@ -163,7 +165,7 @@ def numbers(shape: Any, name: str) -> Sizes:
 
 
 def structure_bytes(layer: Layer) -> int:
-    """What Net::load_param keeps for one layer: its structure, lists of blobs and of their shapes, arrays, long names."""
+    """What Net::load_param keeps of one layer: its structure, lists of blobs and their shapes, arrays, long names."""
     bottoms, tops = len(layer.bottoms), len(layer.tops)
     total = STRUCTURES.get(layer.type, LARGEST_COMMON) + (4 + MAT) * (bottoms + tops)
     total += string_bytes(layer.type) + string_bytes(layer.name)

@@ -1,16 +1,16 @@
 """Products of matrices when they are loaded: inner products, Gemm, transposed convolutions, attention, LSTM.
 
-Sources: `src/layer/x86/innerproduct_x86.cpp`, `innerproduct_fp.h`, `innerproduct_bf16s.h`, `gemm_x86.cpp`,
-`deconvolution_x86.cpp`, `deconvolutiondepthwise_x86.cpp`, `multiheadattention_x86.cpp`, `lstm_x86.cpp`, commit
-a4d2ea1d (2026-07-22).
+Sources: `innerproduct_x86.cpp`, `innerproduct_fp.h`, `innerproduct_bf16s.h`, `gemm_x86.cpp`, `deconvolution_x86.cpp`,
+`deconvolution_packed.h`, `deconvolutiondepthwise_x86.cpp`, `convolution1d_packed.h`, `multiheadattention_x86.cpp` and
+`lstm_x86.cpp` in `src/layer/x86`, commit a4d2ea1d (2026-07-22).
 """
 
 from __future__ import annotations
 
 from peakmem.engines.ncnn import tiles
-from peakmem.engines.ncnn.convolution import packed_weights, window_of
+from peakmem.engines.ncnn.convolution import copy_if_padded, packed_weights, window_of
 from peakmem.engines.ncnn.layers import STRUCTURES, Layer
-from peakmem.engines.ncnn.load import PARAMETERS, Held, Loader, Made, rule
+from peakmem.engines.ncnn.load import PARAMETERS, WRAPPER, Held, Loader, Made, rule
 
 
 @rule("InnerProduct")
@@ -22,37 +22,60 @@ def _inner_product(loader: Loader, layer: Layer) -> Made:
     columns = layer.number("weight_data_size") // out
     short = options.bf16_storage or (options.half and options.fp16_storage)
     pack = options.pack(out)
-    if pack > 1 or short:
+    if pack > 1:
         loader.take("repacked weights", (out // pack, columns), (2 if short else 4) * pack)
-        loader.original(arrays[0], stays=False)
+        loader.original(arrays[0])
+    elif short:
+        held = WRAPPER + STRUCTURES["Cast"] + PARAMETERS
+        loader.heap.take("objects", held)
+        loader.take("repacked weights", (out, columns), 2)
+        loader.parallel()
+        loader.heap.take("objects", -held)
+        loader.original(arrays[0])
     # else weight_data_tm is weight_data itself
     return Made()
 
 
-def create_gemm(
-    loader: Loader, m: int, n: int, k: int, a: Held | None, b: Held | None, c: Held | None, *, scalar: int = 4
-) -> Made:
+def create_gemm(loader: Loader, m: int, n: int, k: int, a: Held | None, b: Held | None, *, scalar: int = 4) -> Made:
     """create_pipeline of Gemm_x86: constant matrices are tiled, C is kept."""
     options = loader.options
     if a is not None:
-        tile_m, _, tile_k = tiles.gemm(m, 0, k, options)
+        tile_m, _, tile_k = tiles.gemm(m, 0, k, options, scalar=scalar)
+        short = loader.take("workspace", (m, k), 2) if scalar == 2 else None
         loader.take("repacked weights", (tiles.parts(m, tile_m), tiles.parts(k, tile_k), tile_k * tile_m), scalar)
         loader.parallel()
-        loader.original(a, stays=False)
+        loader.original(a)
+        loader.give(short)
     if b is not None:
-        _, tile_n, tile_k = tiles.gemm(0, n, k, options)
+        _, tile_n, tile_k = tiles.gemm(0, n, k, options, scalar=scalar)
+        short = loader.take("workspace", (n, k), 2) if scalar == 2 else None
         loader.take("repacked weights", (tiles.parts(n, tile_n), tiles.parts(k, tile_k), tile_k * tile_n), scalar)
         loader.parallel()
-        loader.original(b, stays=False)
+        loader.original(b)
+        loader.give(short)
     return Made("gemm", (m, n, k))
 
 
 @rule("Gemm")
 def _gemm(loader: Loader, layer: Layer) -> Made:
     given = iter(loader.read_all(layer))
-    a, b, c = (next(given, None) if layer.values.get(f"constant{side}") else None for side in "ABC")
+    a, b = (next(given, None) if layer.values.get(f"constant{side}") else None for side in "AB")
     m, n, k = (layer.number(f"constant{side}") for side in "MNK")
-    return create_gemm(loader, m, n, k, a, b, c)
+    return create_gemm(loader, m, n, k, a, b, scalar=2 if loader.options.bf16_storage else 4)
+
+
+@rule("Convolution1D")
+def _convolution_1d(loader: Loader, layer: Layer) -> Made:
+    arrays = loader.read_all(layer)
+    if layer.values.get("dynamic_weight"):
+        return Made("dynamic")
+    window = window_of(layer)
+    sizes = packed_weights(window.channels_in, window.channels_out, window.taps, loader.options.lanes)
+    view = copy_if_padded(loader, window)
+    loader.take("repacked weights", sizes, 2 if loader.options.bf16_storage else 4)
+    loader.give(view)
+    loader.original(arrays[0])
+    return Made("packed")
 
 
 @rule("Deconvolution")
@@ -65,23 +88,26 @@ def _deconvolution(loader: Loader, layer: Layer) -> Made:
     loader.activation(window.activation)
     rows = window.taps * window.channels_out
     if options.bf16_storage or not options.sgemm:
+        turned = loader.take("workspace", (window.channels_in * rows,))
+        view = copy_if_padded(loader, window)
         sizes = packed_weights(window.channels_in, window.channels_out, window.taps, options.lanes)
         loader.take("repacked weights", sizes, 2 if options.bf16_storage else 4)
-        loader.original(arrays[0], stays=False)
+        loader.give(view, turned)
+        loader.original(arrays[0])
         return Made("packed")
     loader.helper("Gemm")
-    view = None
-    if window.channels_in * window.taps * 4 % 16:
-        view = loader.take("workspace", (window.channels_out, window.channels_in, window.taps))
+    loader.heap.take("objects", PARAMETERS)
+    view = copy_if_padded(loader, window)
     passing = loader.take("workspace", (window.channels_in, rows))
     loader.give(view)
-    made = create_gemm(loader, rows, 0, window.channels_in, Held("workspace", 0), None, None)
+    made = create_gemm(loader, rows, 0, window.channels_in, Held("workspace", 0), None)
     if options.light:
         loader.give(passing)
     else:
         # the product keeps what it was made of
         loader.heap.move("workspace", "weights", passing.nbytes)
-    loader.original(arrays[0], stays=False)
+    loader.heap.take("objects", -PARAMETERS)
+    loader.original(arrays[0])
     return Made("gemm", gemm=made)
 
 
@@ -95,10 +121,11 @@ def _deconvolution_depthwise(loader: Loader, layer: Layer) -> Made:
         if pack > 1:
             loader.heap.burst(2 * STRUCTURES["Packing"] + PARAMETERS)
             loader.take("repacked weights", (window.group // pack, window.taps), 4 * pack)
+            loader.parallel()
             loader.give(turned)
         else:
             loader.heap.move("workspace", "repacked weights", turned.nbytes)
-        loader.original(arrays[0], stays=False)
+        loader.original(arrays[0])
         return Made("depthwise")
     return Made("unmodelled")
 
@@ -111,13 +138,27 @@ def _attention(loader: Loader, layer: Layer) -> Made:
     depths = (query, layer.number("kdim"), layer.number("vdim"))
     loader.helper("Softmax")
     made = Made("attention")
-    for weights, depth in zip(arrays[0:6:2], depths, strict=False):
+    shapes = [(embedded, 0, depth) for depth in depths]
+    for sizes, weights in zip([*shapes, (0, query, embedded)], arrays[0:8:2], strict=False):
+        loader.heap.take("objects", STRUCTURES["Gemm"] + PARAMETERS)
+        shared = Held(weights.category, 0)
+        # the layer itself holds the array until all products are made
+        first = sizes[0] > 0
+        made.groups.append(create_gemm(loader, *sizes, shared if first else None, None if first else shared))
+        loader.heap.take("objects", -PARAMETERS)
+    for _ in range(2):
         loader.helper("Gemm")
-        made.groups.append(create_gemm(loader, embedded, 0, depth, weights, None, None))
-    for _ in range(3):
-        loader.helper("Gemm")
-    made.groups.append(create_gemm(loader, 0, query, embedded, None, arrays[6], None))
+    for held in arrays[0:8:2]:
+        loader.original(held)
     return made
+
+
+@rule("MatMul")
+def _matmul(loader: Loader, layer: Layer) -> Made:
+    """A Gemm inside, in 1.0.20261020; not yet in the commit above, so taken from the counter's log."""
+    loader.read_all(layer)
+    loader.helper("Gemm")
+    return Made("gemm")
 
 
 @rule("LSTM")
@@ -126,7 +167,12 @@ def _lstm(loader: Loader, layer: Layer) -> Made:
     directions = 2 if layer.number("direction") == 2 else 1
     hidden, out = layer.number("hidden_size"), layer.number("num_output")
     size = layer.number("weight_data_size") // directions // hidden // 4
-    shapes = ((directions, hidden * 4, size), (directions, 4, hidden), (directions, hidden * 4, out), (directions, out, hidden))
+    shapes = (
+        (directions, hidden * 4, size),
+        (directions, 4, hidden),
+        (directions, hidden * 4, out),
+        (directions, out, hidden),
+    )
     arrays = []
     for weight, shape in zip(layer.weights, shapes, strict=False):
         held = loader.read(weight)
@@ -141,5 +187,5 @@ def _lstm(loader: Loader, layer: Layer) -> Made:
     loader.take("repacked weights", (directions, rows, out), element)
     loader.parallel()
     for held in arrays[:3]:
-        loader.original(held, stays=False)
+        loader.original(held)
     return Made("lstm")

@@ -2,34 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from peakmem.engines.ncnn import convolution, forward_convolution, forward_products, products
 from peakmem.engines.ncnn.forward import BESIDE, FORWARD, fallback, nothing
 from peakmem.engines.ncnn.heap import Heap
-from peakmem.engines.ncnn.layers import BLOB, INPLACE, MAT, STRUCTURES, Layer, layer_of, numbers, string_bytes, structure_bytes
-from peakmem.engines.ncnn.load import RULES, Loader, Made
+from peakmem.engines.ncnn.layers import (
+    BLOB,
+    INPLACE,
+    MAT,
+    STRUCTURES,
+    Layer,
+    layer_of,
+    numbers,
+    string_bytes,
+    structure_bytes,
+)
+from peakmem.engines.ncnn.load import PARAMETERS, Loader
 from peakmem.engines.ncnn.mat import Mat, Shared, Sizes
 from peakmem.engines.ncnn.options import Options, options_of
-from peakmem.engines.ncnn.pools import Allocator, Pool, System
+from peakmem.engines.ncnn.pools import Pool, System
 from peakmem.engines.ncnn.run import Call, Extractor, Forward, Network
-from peakmem.engines.prediction import Moment, Prediction, Processor, Unmodelled, Value
-from peakmem.errors import GraphError, UsageError
+from peakmem.engines.prediction import Category, Moment, Prediction, Processor, Unmodelled, Value
+from peakmem.errors import UsageError
 from peakmem.ir.graph import Graph
 
 _RULES = (convolution, products, forward_convolution, forward_products)
 # imported for the rules that they register
 VERIFIED = "1.0.20261020"
-FACE = 1440
+FACE = 1490
 # of the network with its face in Python, its pools and what the runner keeps; measured
-READING = 4096 + 472 + 256 + 17
-# of the open file while weights are read; measured
+FILE = 4096 + 472 + 144 + 128
+# of an open file: the .param's, then the .bin's; measured
+POOLS = 320
+# two PoolAllocators; measured
+UNBOUND = 1728
+# of ctypes, by which the runner sets options that the binding does not show; measured
 HANDLE = 40
 # of a layer that was looked at from Python; measured
-LISTS, LISTED = 6000, 320
+LISTS, LISTED = 12170, 220
 # of the lists of layers and blobs that the runner looks at, and of one layer in them; measured
-MOST_RUNS = 12
+STEADY_RUN = 3
+# the last run of a measurement that is not told how many
+MOST_RUNS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +76,18 @@ class Profile:
         result = simulate(graph, options)
         missing = unmodelled(graph, options)
         blobs, works = result.requests[0]
+        notes = _notes(options)
+        settled = max(result.live)
+        if settled > result.live[STEADY_RUN - 1]:
+            first = result.live.index(settled) + 1
+            more = settled - result.live[STEADY_RUN - 1]
+            notes += (f"steady is after run {STEADY_RUN}; the pools take {more:,} B more up to run {first}",)
         return Prediction(
-            self.name, VERIFIED, dict(settings), result.moments, missing, _notes(options),
+            self.name, VERIFIED, dict(settings), result.moments, missing, notes,
             {
-                "blob requests": len(blobs), "workspace requests": len(works), "runs until steady": len(result.live),
-                **{f"live after run {at}": live for at, live in enumerate(result.live, 1)},
+                "blob requests": len(blobs), "workspace requests": len(works), "runs simulated": len(result.live),
+                "most live bytes": settled,
+                **{f"live after run {at}": live for at, live in enumerate(result.live[:8], 1)},
             },
         )  # fmt: skip
 
@@ -72,8 +95,8 @@ class Profile:
 PROFILE = Profile()
 
 
-def simulate(graph: Graph, options: Options, *, runs: int = MOST_RUNS) -> Simulated:
-    """Load `graph` and run it until nothing changes, `runs` times at most."""
+def simulate(graph: Graph, options: Options, *, most: int = MOST_RUNS) -> Simulated:
+    """Load `graph` and run it until the pools repeat themselves, `most` times at most and `STEADY_RUN` at least."""
     foreign = next((one for one in graph.operators if one.domain != "ncnn"), None)
     if foreign is not None or graph.format != "ncnn":
         raise UsageError(
@@ -87,11 +110,13 @@ def simulate(graph: Graph, options: Options, *, runs: int = MOST_RUNS) -> Simula
     heap.step = "reading"
     heap.take("objects", FACE + 8 * (len(layers) + len(graph.inputs)) + BLOB * len(blobs))
     heap.take("objects", sum(string_bytes(name) for name in blobs))
+    heap.take("objects", (0 if options.pools else -POOLS) + (0 if options.pools and not options.mapped else UNBOUND))
     for name in graph.inputs:
         heap.take("objects", STRUCTURES["Input"] + 4 + MAT + string_bytes(name))
     for layer in layers:
         heap.take("objects", structure_bytes(layer))
-    reading = READING if any(detail.name == ".bin file" for detail in graph.details) else 0
+    heap.burst(FILE + PARAMETERS)
+    reading = FILE if any(detail.name == ".bin file" for detail in graph.details) else 0
     heap.take("objects", reading)
     loader = Loader(heap, options, _hints(graph, sizes))
     made = tuple(loader.create(layer) for layer in layers)
@@ -111,43 +136,41 @@ def simulate(graph: Graph, options: Options, *, runs: int = MOST_RUNS) -> Simula
     blob, work = _allocator(heap, options, "activations"), _allocator(heap, options, "workspace")
     requests: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
     live: list[int] = []
-    before: tuple[object, ...] = ()
-    for at in range(runs):
+    seen: set[tuple[object, ...]] = set()
+    for run in range(1, most + 1):
         heap.restart()
         for allocator in (blob, work):
             allocator.requests.clear()
         Extractor(network, options, heap, blob, work, _forward, _beside).run()
         requests.append((tuple(blob.requests), tuple(work.requests)))
         live.append(heap.total)
-        if at == 0:
+        if run == 1:
             moments.append(heap.moment("run 1"))
-        state = (heap.total, heap.peak, *(tuple(one.kept) for one in (blob, work) if isinstance(one, Pool)))
-        if state == before:
+        if run == STEADY_RUN:
+            moments.append(heap.moment("steady"))
+        state = (heap.total, *(tuple(one.kept) for one in (blob, work) if isinstance(one, Pool)))
+        if run >= STEADY_RUN and state in seen:
             break
-        before = state
-    moments.append(heap.moment("steady"))
+            # from here on all repeats
+        seen.add(state)
     return Simulated(tuple(moments), tuple(requests), tuple(live))
 
 
-def _allocator(heap: Heap, options: Options, category: str) -> Pool | System:
-    kind = Pool if options.pools else System
-    return kind(heap, "activations" if category == "activations" else "workspace")
+def _allocator(heap: Heap, options: Options, category: Category) -> Pool | System:
+    return Pool(heap, category) if options.pools else System(heap, category)
 
 
 def _forward(layer: Layer) -> Forward:
     return FORWARD.get(layer.type, fallback)
 
 
-def _beside(layer: Layer):  # type: ignore[no-untyped-def]
+def _beside(layer: Layer) -> Callable[[Call, Mat], None]:
     return BESIDE.get(layer.type, nothing)
 
 
-def _hints(graph: Graph, sizes: Mapping[str, Sizes]) -> dict[str, Sizes]:
-    """Shapes that the file itself says of what layers make."""
-    return {
-        name: sizes[name]
-        for operator in graph.operators if operator.attributes.get("shape_hints") for name in operator.outputs
-    }  # fmt: skip
+def _hints(graph: Graph, sizes: Mapping[str, Sizes]) -> Mapping[str, Sizes]:
+    """Shapes that the file itself says; a file that says some is taken to say all."""
+    return sizes if any(detail.name == "shape hints" for detail in graph.details) else {}
 
 
 def unmodelled(graph: Graph, options: Options) -> tuple[Unmodelled, ...]:
@@ -162,7 +185,7 @@ def unmodelled(graph: Graph, options: Options) -> tuple[Unmodelled, ...]:
             found.append(Unmodelled(title, "int8 is not modelled: counted as if it were computed in float"))
         elif values.get("dynamic_weight"):
             found.append(Unmodelled(title, "weights that come as blobs are not modelled"))
-        elif options.bf16_storage and kind in ("Gemm", "MultiHeadAttention", "LSTM"):
+        elif options.bf16_storage and kind in ("MultiHeadAttention", "SDPA"):
             found.append(Unmodelled(title, "bf16 of this type is not modelled: counted as float"))
     return tuple(found)
 

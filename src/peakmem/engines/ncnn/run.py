@@ -11,13 +11,11 @@ from dataclasses import dataclass, field
 
 from peakmem.engines.ncnn.heap import Heap
 from peakmem.engines.ncnn.layers import ANY_PACKING, BF16, MAT, PACKED, STRUCTURES, Layer
-from peakmem.engines.ncnn.load import PARAMETERS, TEAM, Made
+from peakmem.engines.ncnn.load import PARAMETERS, WRAPPER, Made
 from peakmem.engines.ncnn.mat import Mat, Shared, Sizes
 from peakmem.engines.ncnn.options import Options
 from peakmem.engines.ncnn.pools import Allocator, System
 
-WRAPPER = 232
-# a layer made through create_layer stands in another (Layer_final); measured
 EXTRACTOR = 392
 # of an Extractor with its face in Python, without its list of blobs; measured
 
@@ -96,7 +94,7 @@ class Call:
         # while it is made: a cast of the value
         self.heap.burst(WRAPPER + STRUCTURES["Cast"] + 240 + PARAMETERS)
         made = self.new(sizes, mat.scalar, mat.pack, self.work)
-        self.heap.burst(TEAM * self.options.threads)
+        self.heap.team(self.options.threads)
         self.heap.take("objects", -held)
         return made
 
@@ -118,7 +116,7 @@ class Call:
 
     def team(self) -> None:
         """A loop for several threads."""
-        self.heap.burst(TEAM * self.options.threads)
+        self.heap.team(self.options.threads)
 
 
 def share(mat: Mat, **changed: int) -> Mat:
@@ -229,10 +227,7 @@ class Extractor:
             else:
                 mat = share(held)
             bottoms.append(self._converted(call, mat))
-        if layer.inplace:
-            tops = self._in_place(call, bottoms)
-        else:
-            tops = self.forward(layer)(call, bottoms)
+        tops = self._in_place(call, bottoms) if layer.inplace else self.forward(layer)(call, bottoms)
         for name, mat in zip(layer.tops, tops, strict=True):
             release(self.mats.get(name))
             self.mats[name] = mat
@@ -241,6 +236,8 @@ class Extractor:
                 release(self.mats.pop(name, None))
         for mat in bottoms:
             release(mat)
+        call.team()
+        # nearly all compute in one, and those that do not are seldom alone
         self.heap.take("objects", -lists)
 
     def _in_place(self, call: Call, bottoms: list[Mat]) -> list[Mat]:
@@ -259,7 +256,7 @@ class Extractor:
         options, kind = self.options, call.layer.type
         if not mat.nbytes:
             return mat
-        short = options.bf16_storage and kind in BF16
+        short = options.bf16_storage and kind in BF16 and (kind != "Pooling" or accepts_packed(call.layer))
         if mat.scalar == 4 and short:
             mat = self._exchanged(mat, call.cast(mat, 2, self.blob))
         pack = 1
@@ -280,6 +277,5 @@ class Extractor:
 
 
 def accepts_packed(layer: Layer) -> bool:
-    """Whether a layer accepts packed blobs."""
-    return layer.type in PACKED
-
+    """Whether a layer accepts packed blobs; adaptive pooling does not (Pooling_x86::create_pipeline)."""
+    return layer.type in PACKED and not (layer.type == "Pooling" and layer.values.get("adaptive_pooling"))

@@ -80,18 +80,23 @@ def winograd(m: int, n: int, k: int, options: Options) -> Tiles:
     return Tiles(tile_m, tile_n, tile_k)
 
 
-def gemm(m: int, n: int, k: int, options: Options, constant: tuple[int, int, int] = (0, 0, 0)) -> Tiles:
-    """get_optimal_tile_mnk of x86/gemm_x86.cpp; a size of 0 is not known yet."""
+def gemm(
+    m: int, n: int, k: int, options: Options, constant: tuple[int, int, int] = (0, 0, 0), *, scalar: int = 4
+) -> Tiles:
+    """get_optimal_tile_mnk of x86/gemm_x86.cpp, and …_bf16 of x86/gemm_bf16s.h for `scalar` 2.
+
+    A size of 0 is not known yet.
+    """
     lanes = options.lanes
-    step_n = 16 if lanes == 16 else 4
-    side = int(math.sqrt(options.l2_bytes / 3 / 4))
+    step_n = 16 if lanes == 16 else lanes if scalar == 2 else 4
+    side = int(math.sqrt(options.l2_bytes / (2 * scalar + 4)))
     tile_m = tile_k = max(lanes, side // lanes * lanes)
     tile_n = max(step_n, side // step_n * step_n)
     if k > 0:
         count = parts(k, tile_k)
         tile_k = _even(tile_k, k, lanes)
         if count == 1:
-            side = int(options.l2_bytes / 2 / 4 / tile_k)
+            side = int(options.l2_bytes / 2 / scalar / tile_k)
             tile_m = max(lanes, side // lanes * lanes)
             tile_n = max(step_n, side // step_n * step_n)
     tile_m *= min(options.threads, options.cores)

@@ -61,13 +61,18 @@ def bin_of(nbytes: int) -> int:
     return min(BINS - 1, (max(nbytes, UNIT) // UNIT).bit_length() - 1)
 
 
+def _above(nbytes: int, number: int) -> int:
+    """Far above all extents before, whatever its size."""
+    return number << max(48, nbytes.bit_length())
+
+
 class Arena:
     """The allocator; `request` gives a handle that `free` takes.
 
     Args:
         strategy: one of STRATEGIES.
         initial_chunk: bytes of the first extent, 0 for the engine's own.
-        max_extend: most bytes by which doubling goes, 0 for the engine's own; one request may exceed it.
+        max_extend: what the next extent is doubled to at most, 0 for the engine's own; a large request goes past it.
         place: address of a new extent from its size and number.
     """
 
@@ -82,10 +87,13 @@ class Arena:
             raise UsageError(f"an arena does not extend by {strategy!r}", expected=", ".join(STRATEGIES))
         if initial_chunk < 0 or max_extend < 0:
             raise UsageError("an arena's sizes are not negative", expected="bytes, 0 for the engine's own")
+        if max_extend % UNIT:
+            # ORT_ENFORCE(0 == memory_size % kMinAllocationSize) fails after the extent was taken, which leaks it
+            raise UsageError(f"arena_max_extend={max_extend} makes the engine fail", expected=f"a multiple of {UNIT}")
         self.doubles = strategy == "power_of_two"
         self.next_extent = rounded(initial_chunk or INITIAL_CHUNK)
         self.max_extend = max_extend or MAX_EXTEND
-        self.place = place or (lambda nbytes, number: number << 48)
+        self.place = place or _above
         self.extents: list[_Extent] = []
         self.grown: list[int] = []
         # sizes of all extents ever asked for, in order
@@ -182,16 +190,13 @@ class Arena:
     def _extend(self, need: int) -> None:
         size = need
         if self.doubles:
-            doubled = False
+            doubled = need > self.next_extent
             while need > self.next_extent:
                 self.next_extent *= 2
-                doubled = True
             size = self.next_extent
             if not doubled:
-                self.next_extent *= 2
-            if self.next_extent > self.max_extend:
-                self.next_extent = self.max_extend
-            size = max(min(size, self.max_extend), need)
+                # the bound acts here alone: a large request goes past it
+                self.next_extent = min(2 * self.next_extent, self.max_extend)
         number = len(self.extents)
         chunk = _Chunk(self.place(size, len(self.grown) + 1), size)
         self.extents.append(_Extent(chunk.address, size, number, chunk))

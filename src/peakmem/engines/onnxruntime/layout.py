@@ -203,7 +203,7 @@ class _Transformer:
                     maker.is_op("Conv", domain=NCHWC) and len(maker.inputs) < 4 and entry.uses == 1
                     and not maker.activation
                 ):  # fmt: skip
-                    maker.inputs = [*maker.inputs, "", ""][:3] + [other.name]
+                    maker.inputs = [*[*maker.inputs, "", ""][:3], other.name]
                     self._enter(node.outputs[0], maker, entry.channels, fused=entry)
                     self.gone.append(node)
                     return

@@ -30,6 +30,8 @@ class Value:
     kind: str = "float"
     constant: bool = False
     values: tuple[Any, ...] | None = None
+    outside: bool = False
+    # a weight in another file, which is mapped: no bytes of the heap
 
     @property
     def count(self) -> int:
@@ -81,6 +83,7 @@ class Network:
         self.values: dict[str, Value] = {}
         self.inputs = list(graph.inputs)
         self.outputs = list(graph.outputs)
+        self.opset = graph.opsets.get("", 0)
         self.removed = 0
         # nodes taken out
         self.grown: list[Growth] = []
@@ -92,10 +95,10 @@ class Network:
                     raise GraphError("its size is not known", where=f"tensor {tensor.name!r}")
                 continue
             sizes = tuple(size for size in tensor.shape if isinstance(size, int))
+            bits = tensor.dtype.bits or 8 * (tensor.dtype.nbytes(1) or 0)
             self.values[tensor.name] = Value(
-                tensor.name, sizes, tensor.dtype.bits, tensor.dtype.kind,
-                tensor.role == "constant", tensor.values,
-            )  # fmt: skip
+                tensor.name, sizes, bits, tensor.dtype.kind, tensor.role == "constant", tensor.values
+            )
         for operator in graph.operators:
             self.add(
                 operator.op_type, [*operator.inputs], [*operator.outputs], operator.domain, operator.attributes,
@@ -196,3 +199,5 @@ class Growth:
     before_bytes: int
     after_bytes: int
     what: str
+    outside: bool = False
+    # the original is mapped, nothing is freed

@@ -2,18 +2,25 @@
 
 Rules as onnxruntime 1.31.1 shows them in the models it writes (`SessionOptions.optimized_model_filepath`), read beside
 onnxruntime/core/optimizer/: conv_bn_fusion.cc, conv_add_fusion.cc, conv_mul_fusion.cc, conv_activation_fusion.cc,
-gemm_activation_fusion.cc, matmul_add_fusion.cc, quick_gelu_fusion.cc, identity_elimination.cc, dropout_elimination.cc.
+gemm_activation_fusion.cc, matmul_add_fusion.cc,
+matmul_transpose_fusion.cc, quick_gelu_fusion.cc, identity_elimination.cc, dropout_elimination.cc.
 """
 
 from __future__ import annotations
+
+from math import prod
 
 from peakmem.engines.onnxruntime import layout
 from peakmem.engines.onnxruntime.network import MICROSOFT, Growth, Network, Node, Value
 
 LEVELS = ("disable", "basic", "extended", "layout", "all")
-CONV_ACTIVATIONS = ("Relu", "Sigmoid", "Tanh", "LeakyRelu", "Clip", "HardSigmoid", "HardSwish")
+CONV_ACTIVATIONS: frozenset[str] = frozenset(
+    {"Relu", "Sigmoid", "Tanh", "LeakyRelu", "Clip", "HardSigmoid", "HardSwish"}
+)
 # conv_activation_fusion.cc; Clip with constant bounds
-GEMM_ACTIVATIONS = ("Relu", "Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid", "Elu", "Softplus", "Softsign")
+GEMM_ACTIVATIONS: frozenset[str] = frozenset(
+    {"Relu", "Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid", "Elu", "Softplus", "Softsign"}
+)
 # gemm_activation_fusion.cc
 UNREAD = ("LayerNormalization", "Attention", "Gelu", "Erf", "SimplifiedLayerNormalization", "Pad", "QuantizeLinear")
 # operators at whose place the optimiser does more than is modelled here
@@ -28,15 +35,20 @@ def optimise(network: Network, level: str, block: int) -> None:
         eliminate(network)
         fold_into_convolutions(network)
         matmul_add(network)
+        matmul_transpose(network)
     if rank >= LEVELS.index("extended"):
         activations(network)
+        expand(network)
         quick_gelu(network)
     if rank >= LEVELS.index("layout") and block:
         layout.transform(network, block)
 
 
 def expand(network: Network) -> None:
-    """HardSwish becomes HardSigmoid and Mul: 1.31.1 shows it whole at `layout` and `all` alone."""
+    """HardSwish, which has no kernel, becomes HardSigmoid and Mul.
+
+    1.31.1 fuses it into convolutions at `layout` and `all` alone; below them, and elsewhere, it is written out.
+    """
     for node in network.order():
         value = network.values.get(node.outputs[0])
         if not node.is_op("HardSwish") or value is None:
@@ -84,7 +96,8 @@ def _fold_next(network: Network, conv: Node) -> bool:
     after, channels = readers[0], weight.shape[0]
     scales, shifts = True, True
     if after.is_op("BatchNormalization"):
-        if len([name for name in after.outputs if name]) > 1 or any(network.weight(name) is None for name in after.inputs[1:]):
+        trains = len([name for name in after.outputs if name]) > 1
+        if trains or any(network.weight(name) is None for name in after.inputs[1:]):
             return False
     elif after.is_op("Mul", "Add"):
         other = next((network.weight(name) for name in after.inputs if name != conv.outputs[0]), None)
@@ -114,11 +127,12 @@ def _replace(network: Network, conv: Node, place: int, shape: tuple[int, ...], l
         conv.inputs.append("")
     before = network.weight(conv.inputs[place]) if conv.inputs[place] else None
     conv.inputs[place] = made.name
-    network.grown.append(Growth("basic", before.nbytes if before else made.nbytes, made.nbytes, conv.name))
+    source, outside = before or made, before is not None and before.outside
+    network.grown.append(Growth("basic", source.nbytes, made.nbytes, conv.name, outside))
 
 
 def matmul_add(network: Network) -> None:
-    """MatMul of matrices with a constant and an Add of a vector become Gemm."""
+    """MatMul with a matrix and an Add of a vector become Gemm; of more than two axes, between two Reshapes."""
     for node in network.order():
         if not node.is_op("MatMul") or node.outputs[0] in network.outputs:
             continue
@@ -126,27 +140,57 @@ def matmul_add(network: Network) -> None:
         left, right = network.values.get(node.inputs[0]), network.values.get(node.inputs[1])
         if len(readers) != 1 or not readers[0].is_op("Add") or left is None or right is None:
             continue
-        if len(left.shape) != 2 or len(right.shape) != 2:
+        if len(left.shape) < 2 or len(right.shape) != 2:
             continue
         add = readers[0]
         other = next((name for name in add.inputs if name != node.outputs[0]), "")
         bias = network.values.get(other)
         if bias is None or bias.shape not in ((right.shape[1],), (1, right.shape[1])):
             continue
-        network.add("Gemm", [*node.inputs, other], add.outputs, attributes={"transB": 0}, name=node.name)
+        rows = prod(left.shape[:-1])
+        source, result = node.inputs[0], add.outputs[0]
+        if len(left.shape) > 2:
+            source = network.new_value("gemm_input", (rows, left.shape[-1]), left).name
+            result = network.new_value("gemm_output", (rows, right.shape[1]), left).name
+            _reshape(network, node.inputs[0], source, 2)
+        network.add("Gemm", [source, node.inputs[1], other], [result], attributes={"transB": 0}, name=node.name)
+        if len(left.shape) > 2:
+            _reshape(network, result, add.outputs[0], len(left.shape))
         network.remove(node)
         network.remove(add)
 
 
+def _reshape(network: Network, source: str, result: str, rank: int) -> None:
+    shape = network.new_value("gemm_shape", (rank,), Value("", (), 64, "int"), constant=True)
+    network.add("Reshape", [source, shape.name], [result], name=f"reshape of {source}")
+
+
+def matmul_transpose(network: Network) -> None:
+    """A Transpose of the last two axes goes into the matrix product that alone reads it."""
+    for node in network.order():
+        if not node.is_op("MatMul"):
+            continue
+        for place in (0, 1):
+            maker = next((one for one in network.nodes.values() if node.inputs[place] in one.outputs), None)
+            if maker is None or not maker.is_op("Transpose") or len(network.readers(maker.outputs[0])) > 1:
+                continue
+            rank = len(network.values[maker.inputs[0]].shape)
+            turned = (*range(rank - 2), rank - 1, rank - 2)
+            if maker.outputs[0] in network.outputs or tuple(maker.attributes.get("perm", ())) != turned:
+                continue
+            node.inputs[place] = maker.inputs[0]
+            node.op_type, node.domain = "FusedMatMul", MICROSOFT
+            node.attributes[f"trans{'AB'[place]}"] = 1
+            network.remove(maker)
+
+
 def activations(network: Network) -> None:
     """An activation behind a convolution or a Gemm that nothing else reads goes into a new, fused node."""
+    kinds = {"Conv": (CONV_ACTIVATIONS, "FusedConv"), "Gemm": (GEMM_ACTIVATIONS, "FusedGemm")}
     for node in network.order():
-        if node.is_op("Conv"):
-            fitting, fused = CONV_ACTIVATIONS, "FusedConv"
-        elif node.is_op("Gemm"):
-            fitting, fused = GEMM_ACTIVATIONS, "FusedGemm"
-        else:
+        if node.domain or node.op_type not in kinds:
             continue
+        fitting, fused = kinds[node.op_type]
         readers = network.readers(node.outputs[0])
         value = network.values.get(node.outputs[0])
         if len(readers) != 1 or node.outputs[0] in network.outputs or value is None or not value.is_float:

@@ -55,25 +55,28 @@ def top(
     packed: Sequence[Packed],
     planned: int,
     whole: int = 0,
+    buffer: int = READ_BUFFER,
     early: int = 0,
     objects: int = 0,
 ) -> Top:
     """The highest point.
 
     Args:
-        stored: bytes of each weight in the file, in its order.
+        stored: bytes of each weight in the file, in its order, without those in other files.
         grown: copies made while the graph is rewritten.
-        kept: bytes of all weights after it.
+        kept: bytes of all weights on the heap after it.
         packed: what the kernels pack.
         planned: bytes of a block that all weights are copied into, 0 for none.
         whole: bytes of the file where it is handed over as bytes; it is copied once for the time of parsing, and no
             string is doubled, since all of its bytes are there.
+        buffer: of the reader, the whole file where it is smaller than READ_BUFFER.
         early: structures while the file is parsed.
         objects: structures from then on.
     """
     tops: list[Top] = []
     live = 2 * whole
-    buffer = 0 if whole else READ_BUFFER
+    if whole:
+        buffer = 0
     sizes = []
     for nbytes in stored:
         steps = [nbytes + 1] if whole else string_steps(nbytes)
@@ -92,7 +95,7 @@ def top(
             tops.append(Top(live + among + objects, live, where, objects))
             live += growth.after_bytes
         if level == "basic" and any(growth.level == "basic" for growth in grown):
-            live -= sum(growth.before_bytes for growth in grown if growth.level == "basic")
+            live -= sum(growth.before_bytes for growth in grown if growth.level == "basic" and not growth.outside)
     live = whole + kept
     if planned:
         tops.append(Top(live + planned + objects, live, "weights into one block", objects))

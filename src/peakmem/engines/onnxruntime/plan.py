@@ -14,20 +14,12 @@ from peakmem.engines.onnxruntime.network import MICROSOFT, NCHWC, Network, Node,
 
 ALIAS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
 # KernelDefBuilder::Alias(0, 0) in core/providers/cpu: the output is the input's buffer
-IN_PLACE: Mapping[str, tuple[int, ...]] = {
-    **dict.fromkeys(
-        (
-            "Relu", "Sigmoid", "Tanh", "LeakyRelu", "Elu", "Selu", "Softplus", "Softsign", "HardSigmoid", "HardSwish",
-            "ThresholdedRelu", "Clip", "Abs", "Neg", "Floor", "Ceil", "Reciprocal", "Sqrt", "Exp", "Log", "Sum", "Min",
-            "Max", "Not", "Cast", "Sign",
-        ),
-        (0,),
-    ),
-    "ScatterElements": (0,),
-    "ScatterND": (0,),
-    "MeanVarianceNormalization": (0,),
-}  # fmt: skip
-# KernelDefBuilder::MayInplace(input, 0) in core/providers/cpu, by operator
+IN_PLACE = frozenset({
+    "Relu", "Sigmoid", "Tanh", "LeakyRelu", "Elu", "Selu", "Softplus", "Softsign", "HardSigmoid", "ThresholdedRelu",
+    "Clip", "Softmax", "LogSoftmax",
+})  # fmt: skip
+# KernelDefBuilder::MayInplace(0, 0) in core/providers/cpu; Add, Mul, Exp, Sqrt, Neg, Log, Erf and others have none,
+# seen in the requests of chains with mem_reuse=off
 FUSED_SUM = 3
 # place of the addend in a convolution of blocks, where its result may stand (contrib_ops/cpu/nchwc_ops.cc)
 
@@ -52,11 +44,11 @@ class Plan:
     steps: tuple[Node, ...]
 
 
-def plan(network: Network, workspace: Mapping[int, int], *, reuse: bool = True) -> Plan:
+def plan(network: Network, workspace: Mapping[int, tuple[int, ...]], *, reuse: bool = True) -> Plan:
     """The requests of a run.
 
     Args:
-        workspace: bytes that a node asks for while it runs, by its number.
+        workspace: what a node asks for while it runs, by its number; all of it is held at once.
         reuse: whether a value may take the place of one that is not read any more.
     """
     steps = network.order()
@@ -103,9 +95,9 @@ def plan(network: Network, workspace: Mapping[int, int], *, reuse: bool = True) 
     for step, node in enumerate(steps):
         for name in born.get(step, ()):
             events.append(Event(name, network.values[name].asked, step, result=name in results))
-        if extra := workspace.get(node.number, 0):
-            events.append(Event(f"workspace {node.number}", extra, step, workspace=True))
-            events.append(Event(f"workspace {node.number}", 0, step, workspace=True))
+        extra = [(f"workspace {node.number}.{at}", size) for at, size in enumerate(workspace.get(node.number, ()))]
+        events += [Event(name, size, step, workspace=True) for name, size in extra]
+        events += [Event(name, 0, step, workspace=True) for name, _ in reversed(extra)]
         for name in dies.get(step, ()):
             events.append(Event(name, 0, step))
     for name in asked:
@@ -124,7 +116,7 @@ def _in_place(node: Node, name: str, network: Network, uses: dict[str, int], hol
     if node.domain == NCHWC and node.op_type == "Conv":
         places = (FUSED_SUM,)
     elif node.domain == "":
-        places = IN_PLACE.get(node.op_type, ())
+        places = (0,) if node.op_type in IN_PLACE else ()
     elif node.domain == MICROSOFT and node.op_type == "FusedConv":
         places = (FUSED_SUM,)
     for place in places:

@@ -21,9 +21,12 @@ class Packed:
 
     name: str
     before_bytes: int
+    # on the heap, 0 of a weight in another file
     after_bytes: int
     freed: bool
-    # the original
+    # the original, which is none of the heap's where it is mapped
+    in_arena: bool = False
+    # asked from the arena's bins; matrix products reserve past them
 
 
 def pack(network: Network) -> list[Packed]:
@@ -38,7 +41,10 @@ def pack(network: Network) -> list[Packed]:
         size = _size(node, weight)
         if size:
             packed_by[weight.name] = packed_by.get(weight.name, 0) + 1
-            found.append(Packed(weight.name, weight.nbytes, size, packed_by[weight.name] == readers[weight.name]))
+            freed = packed_by[weight.name] == readers[weight.name]
+            found.append(
+                Packed(weight.name, 0 if weight.outside else weight.nbytes, size, freed, node.is_op("ConvTranspose"))
+            )
     return found
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from peakmem.engines.onnxruntime import parse, prepack, workspace
 from peakmem.engines.onnxruntime.arena import Arena
-from peakmem.engines.onnxruntime.network import NCHWC, Network
+from peakmem.engines.onnxruntime.network import MICROSOFT, NCHWC, Network
+from peakmem.engines.onnxruntime.network import Value as NetworkValue
 from peakmem.engines.onnxruntime.objects import FIRST_RUN, PROTO, objects
 from peakmem.engines.onnxruntime.optimise import LEVELS, UNREAD, optimise
 from peakmem.engines.onnxruntime.plan import Event, Plan, pattern_bytes, plan
@@ -20,14 +21,24 @@ from peakmem.engines.prediction import Holding, Moment, Prediction, Processor, U
 from peakmem.errors import GraphError, UsageError
 from peakmem.ir.graph import Graph
 from peakmem.measuring.engine import engine
+from peakmem.passes.fold import fold_constants
 
 NAME = "onnxruntime"
 DOMAIN = ""
 VERIFIED = "1.31.1"
+FORMATS = ("onnx", "zoo")
+# a network of the zoo is what its export holds
 DOMAINS = ("", "ai.onnx", "com.microsoft")
-KERNEL_STATE = ("LSTM", "GRU", "RNN", "Attention", "QAttention", "QLinearConv", "ConvInteger", "MatMulInteger",
-                "QLinearMatMul", "QGemm", "MatMulNBits", "ConvTranspose", "Einsum", "DequantizeLinear")  # fmt: skip
-# kernels whose packed weights or buffers have no rule, or one that was not measured
+MEASURED = frozenset({
+    "Add", "AveragePool", "BatchNormalization", "Clip", "Concat", "Constant", "Conv", "ConvTranspose", "Cos", "Div",
+    "Dropout", "Elu", "Exp", "Flatten", "Floor", "Gemm", "GlobalAveragePool", "GlobalMaxPool", "HardSigmoid",
+    "HardSwish", "Identity", "InstanceNormalization", "LRN", "LeakyRelu", "Log", "MatMul", "MaxPool", "Mul", "Neg",
+    "PRelu", "ReduceMean", "ReduceSum", "Relu", "Reshape", "Resize", "Round", "Sigmoid", "Sign", "Sin", "Softmax",
+    "Softplus", "Softsign", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tanh", "Transpose", "Unsqueeze",
+})  # fmt: skip
+# operators whose requests were compared with the engine's, or that are a view
+EXTERNAL_FROM = 1024
+# bytes; size_threshold of onnx.save_model
 STEADY = 3
 # runs that are gone through; the pattern begins with the second
 
@@ -69,28 +80,44 @@ class OnnxRuntime:
         """
         chosen = _settings(settings)
         _readable(graph)
-        network = Network(graph)
         level = str(chosen["optimisation"])
-        file_nodes = len(network.nodes)
-        stored = [value for value in network.values.values() if value.constant]
+        file_nodes = len(graph.operators)
+        stored = [value for value in Network(graph).values.values() if value.constant]
+        network = Network(graph if level == "disable" else fold_constants(graph))
+        outside = _outside(graph, stored)
+        for value in stored:
+            if value.name in network.values:
+                network.values[value.name].outside = value.name in outside
         missing = _unmodelled(network, chosen, processor)
         optimise(network, level, block_floats(processor))
         packed = prepack.pack(network) if chosen["prepacking"] else []
         sequential = chosen["execution_mode"] == "sequential"
         pattern = bool(chosen["mem_pattern"]) and sequential
         weights = network.weights()
-        kept = sum(value.nbytes for value in weights)
+        kept = sum(value.nbytes for value in weights if not value.outside)
         planned = sum(value.asked for value in weights) if pattern and not chosen["prepacking"] else 0
         whole = _file_bytes(graph) if chosen["model_as_bytes"] else 0
+        if chosen["model_as_bytes"] and not whole:
+            raise UsageError("model_as_bytes hands over a file, and this network has none", where=graph.source)
         own = objects(network, level, int(chosen["threads"]), file_nodes, len(stored))
-        early = file_nodes + len(stored)
-        top = parse.top([value.nbytes for value in stored], network.grown, kept, packed, planned, whole, early * PROTO, own)
+        sizes = [value.nbytes for value in stored if value.name not in outside]
+        early = PROTO * (file_nodes + len(stored))
+        buffer = min(parse.READ_BUFFER, _file_bytes(graph) or sum(sizes))
+        top = parse.top(sizes, network.grown, kept, packed, planned, whole, buffer, early, own)
 
         freed = {weight.name for weight in packed if weight.freed}
         names = {value.name for value in stored}
-        plain = sum(value.nbytes for value in weights if value.name in names and value.name not in freed)
+        plain = sum(
+            value.nbytes for value in weights
+            if value.name in names and value.name not in freed and not value.outside
+        )  # fmt: skip
         made = sum(value.nbytes for value in weights if value.name not in names and value.name not in freed)
-        made += sum(weight.after_bytes for weight in packed)
+        arena = _arena(chosen) if chosen["arena"] else None
+        if arena is not None:
+            for weight in packed:
+                if weight.in_arena:
+                    arena.request(weight.after_bytes)
+        made += sum(weight.after_bytes for weight in packed if arena is None or not weight.in_arena)
         base = [Holding("objects", own, "registries, nodes, names, kernels")]
         if whole:
             base.append(Holding("file", whole, "the bytes handed over, kept by the Python face"))
@@ -99,18 +126,21 @@ class OnnxRuntime:
             standing.append(Holding("repacked weights", made, "fused, in blocks or packed; originals freed"))
         if planned:
             standing.append(Holding("repacked weights", planned, "a second copy in one block: not packed, patterns on"))
+        if arena is not None and arena.grown:
+            held = arena.extended_bytes + arena.handle_bytes + FIRST_RUN
+            at_start = Holding("pools", held, "the arena, with weights packed into it")
+        else:
+            at_start = Holding("pools", 0)
         at_load = [replace(base[0], nbytes=top.objects), *base[1:]]
         at_load.append(Holding("weights", top.standing - whole, "strings of the file, or tensors"))
-        at_load.append(Holding("repacked weights", top.nbytes - top.standing - top.objects, "copies, growing strings, read buffer"))
+        copies = top.nbytes - top.standing - top.objects
+        at_load.append(Holding("repacked weights", copies, "copies, growing strings, the reader's buffer"))
 
         requests = plan(network, workspace.of(network, int(chosen["threads"])), reuse=bool(chosen["mem_reuse"]))
         fed = sum(network.values[name].nbytes for name in network.inputs if name not in names)
         fed_holding = Holding("inputs and outputs", fed, "inputs, the caller's")
-        copied = sum(network.values[name].nbytes for name in network.outputs if name in network.values)
-        arena = _arena(chosen) if chosen["arena"] else None
         runs = [_run(requests, arena, chosen, pattern=pattern and number > 0) for number in range(STEADY)]
-        results = copied if chosen["binding"] == "numpy" else 0
-        moments = [Moment("load", tuple(standing), tuple(at_load), top.where)]
+        moments = [_loaded(standing, at_load, at_start, top.where)]
         for phase, run in (("run 1", runs[0]), ("steady", runs[-1])):
             live = [*standing, fed_holding]
             if arena is not None:
@@ -118,8 +148,6 @@ class OnnxRuntime:
             peak = [*standing, fed_holding, Holding("activations", run.top, "with results and working buffers")]
             peak.append(Holding("pools", run.held - run.top, "the arena's extents not in use, and handles"))
             where = requests.steps[run.step].name if run.step < len(requests.steps) else "the end"
-            if results:
-                peak.append(Holding("inputs and outputs", results, "results copied to numpy"))
             moments.append(Moment(phase, tuple(live), tuple(peak), where))  # type: ignore[arg-type]
         details = {
             "nodes": len(network.nodes),
@@ -131,7 +159,9 @@ class OnnxRuntime:
         }
         if arena is not None:
             details["arena extended"] = sum(arena.grown)
-        return Prediction(NAME, VERIFIED, chosen, tuple(moments), missing, (), details)
+            details |= {f"arena extent {number}": size for number, size in enumerate(arena.grown, 1)}
+        notes = (f"{len(outside)} weights are taken to lie in other files, mapped",) if outside else ()
+        return Prediction(NAME, VERIFIED, chosen, tuple(moments), missing, notes, details)
 
 
 def _settings(settings: Mapping[str, Value]) -> dict[str, Value]:
@@ -155,7 +185,7 @@ def _settings(settings: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def _readable(graph: Graph) -> None:
-    if graph.format != "onnx":
+    if graph.format not in FORMATS:
         raise GraphError(f"ONNX Runtime reads ONNX, this is {graph.format}", where=graph.source)
     for operator in graph.operators:
         if operator.domain not in DOMAINS:
@@ -170,7 +200,7 @@ def _unmodelled(network: Network, chosen: Mapping[str, Value], processor: Proces
     for node in network.nodes.values():
         if node.op_type in UNREAD:
             found[f"operator {node.op_type}"] = "the optimiser may fuse or fold around it in ways without a rule"
-        elif node.op_type in KERNEL_STATE:
+        elif node.domain == MICROSOFT or node.op_type not in MEASURED:
             found[f"operator {node.op_type}"] = "what its kernel packs or asks for while it runs was not measured"
         if any(name and name not in network.values for name in node.outputs):
             found[f"operator {node.op_type}"] = f"the size of a result of {node.name} is not known before it runs"
@@ -181,11 +211,31 @@ def _unmodelled(network: Network, chosen: Mapping[str, Value], processor: Proces
     return tuple(Unmodelled(what, reason) for what, reason in found.items())
 
 
+def _loaded(standing: list[Holding], peak: list[Holding], pools: Holding, where: str) -> Moment:
+    """The end of loading: the arena holds something only where a kernel packed into it."""
+    live = (*standing, pools) if pools.nbytes else tuple(standing)
+    if sum(one.nbytes for one in peak) < sum(one.nbytes for one in live):
+        return Moment("load", live, live, "the end")
+    return Moment("load", live, tuple(peak), where)
+
+
+def _outside(graph: Graph, stored: list[NetworkValue]) -> frozenset[str]:
+    """Weights in other files, which the engine maps.
+
+    The graph does not say which they are. A file that is smaller than its real weights has some; then all of at least
+    EXTERNAL_FROM bytes are taken to lie outside, as `onnx.save` places them.
+    """
+    size = _file_bytes(graph)
+    if not size or size >= sum(value.nbytes for value in stored if value.kind == "float"):
+        # whole numbers may be stored shorter than they are
+        return frozenset()
+    return frozenset(value.name for value in stored if value.nbytes >= EXTERNAL_FROM)
+
+
 def _file_bytes(graph: Graph) -> int:
+    """Bytes of the file it was read from; 0 without one."""
     path = Path(graph.source)
-    if not graph.source or not path.is_file():
-        raise UsageError("model_as_bytes hands over a file, and this network has none", hint="--set model_as_bytes=off")
-    return path.stat().st_size
+    return path.stat().st_size if graph.source and path.is_file() else 0
 
 
 def _arena(chosen: Mapping[str, Value]) -> Arena:

@@ -20,18 +20,21 @@ STRIDE_ALIGNMENT = 16
 # MLAS_SGEMM_STRIDEN_THREAD_ALIGN
 
 
-def of(network: Network, threads: int) -> dict[int, int]:
-    """Bytes by node number, for nodes that ask for any."""
+def of(network: Network, threads: int) -> dict[int, tuple[int, ...]]:
+    """Bytes of each request by node number, for nodes that ask for any."""
     found = {}
     for node in network.nodes.values():
+        requests: tuple[int, ...] = ()
         if node.is_op("Conv") or node.is_op("FusedConv", domain=MICROSOFT):
-            floats = convolution(node, network, threads)
+            requests = (convolution(node, network, threads),)
         elif node.is_op("ConvTranspose"):
-            floats = transposed(node, network)
-        else:
-            continue
-        if floats:
-            found[node.number] = -(-floats * 4 // ALIGNMENT) * ALIGNMENT
+            requests = (transposed(node, network),)
+        elif node.is_op("LRN"):
+            requests = response(node, network)
+        elif node.is_op("Softmax", "LogSoftmax"):
+            requests = softmax(node, network)
+        if any(requests):
+            found[node.number] = tuple(-(-floats * 4 // ALIGNMENT) * ALIGNMENT for floats in requests if floats)
     return found
 
 
@@ -66,7 +69,8 @@ def convolution(node: Node, network: Network, threads: int) -> int:
     wanted = complexity // THREAD_COMPLEXITY + 1 if complexity < THREAD_COMPLEXITY * MOST_THREADS else MOST_THREADS
     wanted = min(wanted, threads)
     if wanted > 1:
-        stride = -(-(-(-size // wanted)) // STRIDE_ALIGNMENT) * STRIDE_ALIGNMENT
+        share = -(-size // wanted)
+        stride = -(-share // STRIDE_ALIGNMENT) * STRIDE_ALIGNMENT
         if stride >= size:
             wanted = 1
         elif stride * (wanted - 1) >= size:
@@ -78,3 +82,19 @@ def transposed(node: Node, network: Network) -> int:
     """Floats of the columns of a transposed convolution (core/providers/cpu/nn/conv_transpose.cc)."""
     weight, source = network.values[node.inputs[1]], network.values[node.inputs[0]]
     return prod(weight.shape[1:]) * prod(source.shape[2:])
+
+
+def response(node: Node, network: Network) -> tuple[int, ...]:
+    """Floats of LRN: scales of all samples, and one sample's squares with channels to spare (nn/lrn.cc)."""
+    batch, channels, *spatial = network.values[node.inputs[0]].shape
+    size = prod(spatial)
+    return (batch * channels * size, (channels + int(node.attributes.get("size", 1)) - 1) * size)
+
+
+def softmax(node: Node, network: Network) -> tuple[int, ...]:
+    """Floats of a softmax over an axis that is not the last: the input transposed, and its result (math/softmax.cc)."""
+    value = network.values[node.inputs[0]]
+    if network.opset < 13:
+        return ()
+    axis = int(node.attributes.get("axis", -1)) % max(len(value.shape), 1)
+    return () if axis == len(value.shape) - 1 else (value.count, value.count)

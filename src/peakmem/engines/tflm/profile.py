@@ -61,7 +61,8 @@ class Tflm:
             raise UsageError(f"an arena of {size} B", expected=f"1 to {LARGEST} B")
         _check_operators(census)
         laid = lay(_bodies(census), census.plan, size, preserve=preserve)
-        least = up(lay(_bodies(census), census.plan, up(size), preserve=preserve).arena.least)
+        whole = laid if up(size) == size else lay(_bodies(census), census.plan, up(size), preserve=preserve)
+        least = up(whole.arena.least)
         if laid.arena.least > size:
             raise UsageError(
                 f"an arena of {size} B is too small for this network at {laid.arena.least_at}",
@@ -72,6 +73,8 @@ class Tflm:
             f"the arena is asked for whole: {size:,} B, of which {laid.head + laid.arena.tail_bytes:,} B are used",
             f"the smallest arena is {least:,} B: {_reason(laid)}",
         ]
+        if laid.lower_bound > laid.head:
+            notes.append("offsets planned ahead in the file let tensors overlap that live at the same time")
         if processor.architecture != "x86_64":
             notes.append("measured on x86_64 only; structures are the same with pointers of 8 bytes")
         return Prediction(
@@ -159,14 +162,17 @@ def _reason(laid: Laid) -> str:
 def _moments(census: Census, laid: Laid, size: int, decompression: int) -> tuple[Moment, ...]:
     arena = laid.arena
     state = arena.kept.get(VARIABLES, 0)
+    alive = min(laid.lower_bound, laid.head)
+    # a plan in the file may let tensors share bytes
+    scratch = min(laid.workspace, alive)
     held = [
         Holding("file", census.nbytes + BYTES_OBJECT, "read into memory; weights are used from there"),
-        Holding("activations", laid.lower_bound - laid.workspace, f"tensors alive at {laid.fullest}"),
-        Holding("workspace", laid.workspace, f"scratch alive at {laid.fullest}"),
+        Holding("activations", alive - scratch, f"tensors alive at {laid.fullest}"),
+        Holding("workspace", scratch, f"scratch alive at {laid.fullest}"),
         Holding("state", state, "variable tensors, at the tail"),
         Holding("objects", arena.tail_bytes - state, "the interpreter's structures, at the tail"),
         Holding("objects", WRAPPER, "the binding and its list of operators"),
-        Holding("pools", laid.head - laid.lower_bound, "gaps between tensors that the planner leaves in the head"),
+        Holding("pools", laid.head - alive, "gaps between tensors that the planner leaves in the head"),
         Holding("pools", size - laid.head - arena.tail_bytes, "the rest of the arena, asked for and not used"),
     ]
     if decompression:

@@ -87,6 +87,10 @@ class Tensor:
         found = kernels.nbytes(self.shape, self.type)
         if found is None:
             raise GraphError(f"TFLM has no tensors of type {self.type}", where=self.name)
+        if found < 0:
+            raise GraphError(
+                f"a tensor has the shape {list(self.shape)}", where=self.name, expected="sizes of 0 or more"
+            )
         return found
 
 
@@ -191,7 +195,12 @@ class _Walk:
         for call in body.calls:
             for at in call.outputs:
                 shape = tensors[at].shape
-                if call.op_type == "RESHAPE" and shape.count(-1) == 1 and tensors[call.inputs[0]].count > 0:
+                if (
+                    call.op_type == "RESHAPE"
+                    and call.inputs
+                    and shape.count(-1) == 1
+                    and tensors[call.inputs[0]].count > 0
+                ):
                     known = -tensors[at].count
                     size = tensors[call.inputs[0]].count // known if known else 0
                     tensors[at] = replace(tensors[at], shape=tuple(size if one == -1 else one for one in shape))
@@ -199,9 +208,7 @@ class _Walk:
 
     def _resource_variables(self) -> None:
         """MicroResourceVariables::Create, which the binding calls for as many names as VAR_HANDLE has (runtime.py)."""
-        named = {
-            _resource(call)[1] for body in self.bodies for call in body.calls if _builtin(call, "VAR_HANDLE")
-        }
+        named = {_resource(call)[1] for body in self.bodies for call in body.calls if _builtin(call, "VAR_HANDLE")}
         if named:
             self.arena.keep(RESOURCES, ALIGNMENT, BUFFERS)
             self.arena.keep(RESOURCE * len(named), ALIGNMENT, BUFFERS)
@@ -259,7 +266,7 @@ class _Walk:
                 found = ports[port] if port < len(ports) else None
                 if isinstance(found, Tensor):
                     self._described(found, temporary=True)
-        if call.op_type == "ASSIGN_VARIABLE":
+        if call.op_type == "ASSIGN_VARIABLE" and len(call.inputs) > 1:
             variable = self.handles.get((number, call.inputs[0]))
             if variable is not None and variable not in self.resources:
                 # MicroResourceVariables::Allocate

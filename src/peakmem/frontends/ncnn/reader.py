@@ -69,8 +69,7 @@ class _Reader:
             operators.append(
                 Operator(
                     name, line.op_type, inputs(line.op_type, line.bottoms, row, slots), line.tops,
-                    {**attributes(line.op_type, row), **({"shape_hints": 1} if _HINTS in line.params else {})},
-                    "ncnn", aliases=_sharing(line),
+                    attributes(line.op_type, row), "ncnn", aliases=_sharing(line),
                 )
             )  # fmt: skip
         made = {top for line in self.lines for top in line.tops}
@@ -79,6 +78,9 @@ class _Reader:
         read = {bottom for line in self.lines for bottom in line.bottoms}
         outputs = tuple(dict.fromkeys(top for op in operators for top in op.outputs if top not in read))
         self.identifiers(operators)
+        hinted = sum(_HINTS in line.params for line in self.lines)
+        if hinted:
+            self.details.append(Detail("shape hints", f"{hinted} of {len(self.lines)} layers say the shapes they make"))
         graph = Graph(
             name=self.path.name.split(".")[0] or self.path.name,
             tensors=self.tensors,

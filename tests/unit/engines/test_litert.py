@@ -1,0 +1,171 @@
+"""The arenas of LiteRT's interpreter without XNNPACK: placing by hand, and against what the engine asked for."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from peakmem.engines.litert import LiteRT
+from peakmem.engines.litert.arena import Temporary, Tensor, introsort, plan, requested
+from peakmem.engines.prediction import Prediction, Processor, Value
+from peakmem.errors import UsageError
+from peakmem.measuring.engine import engine
+from peakmem.pipeline import load
+from tests.unit.engines.tflite_random import network
+
+RECORDED = """
+0 832 832; 1 640 704; 2 3968 3968; 3 704 704; 4 1024 1536; 5 13888 17344; 6 3136 3136; 7 1984 1984; 8 896 896; 9 704
+1024; 10 1024 1024; 11 3584 7232; 12 2752 3904; 13 2560 2560; 14 5696 5696; 15 576 576; 17 1536 1536; 19 2240 2240;
+20 20800 20800; 21 4288 4672; 22 832 832; 23 1024 1024; 24 2816 2816; 25 768 768; 26 960 960; 27 5312 5312; 28 448
+448; 29 1600 1600; 30 1792 1792; 31 448 448; 32 576 576; 33 6784 9088; 34 1024 1024; 35 512 512; 36 576 576; 37 1408
+1408; 38 2048 3200; 39 704 704
+"""
+# seed of tflite_random.network, then bytes of both arenas together with the reference and with the built-in kernels:
+# what AllocateTensors of ai-edge-litert 2.3.0 asks of aligned_alloc(64, …), listed by a preloaded library
+RECORDS = [tuple(int(word) for word in row.split()) for row in RECORDED.split(";")]
+
+
+def predicted(path: Path, kernels: str, **settings: Value) -> Prediction:
+    chosen = {**engine("litert").defaults(), "kernels": kernels, **settings}
+    return LiteRT().predict(load(path), chosen, Processor())
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(data: bytes) -> Path:
+        path = tmp_path / "net.tflite"
+        path.write_bytes(data)
+        return path
+
+    return write
+
+
+# -- by hand -----------------------------------------------------------------------------
+
+
+def test_inputs_and_outputs_stay_and_others_share_by_size():
+    # x (100) → a (300) → b (200) → y (100); x lasts, so it lies at 0; a and b follow by size, each at a multiple of 64.
+    tensors = [Tensor(100), Tensor(300), Tensor(200), Tensor(100)]
+    calls = [("CONV_2D", (0,), (1,), ()), ("CONV_2D", (1,), (2,), ()), ("CONV_2D", (2,), (3,), ())]
+    found = plan(tensors, calls, (0,), (3,))
+    assert found.offsets == {0: 0, 1: 128, 2: 448, 3: 128}
+    # y is made when a is gone
+    assert found.high_water == 448 + 200
+    assert found.lower_bound == 100 + 300 + 200
+    assert requested(648) == 768  # 648 + 63 = 711, rounded up to a multiple of 64
+    assert requested(0) == 0
+
+
+def test_a_sum_takes_the_bytes_of_an_input_that_nobody_else_reads():
+    tensors = [Tensor(64) for _ in range(4)]
+    calls = [("RELU", (0,), (1,), ()), ("ADD", (1, 1), (2,), ()), ("RELU", (2,), (3,), ())]
+    assert plan(tensors, calls, (0,), (3,)).shared == {}  # read twice by the ADD itself
+    calls = [("RELU", (0,), (1,), ()), ("ADD", (1, 0), (2,), ()), ("RELU", (2,), (3,), ())]
+    assert plan(tensors, calls, (0,), (3,)).shared == {2: 1}
+    assert plan(tensors, calls, (0,), (3,), preserve=True).shared == {}
+    calls = [("RELU", (0,), (1,), ()), ("RESHAPE", (1,), (2,), ()), ("ADD", (1, 2), (3,), ())]
+    assert plan(tensors, calls, (0,), (3,)).shared == {2: 1}  # a view may be read beside its source
+
+
+def test_temporaries_live_for_one_operator_and_lasting_ones_lie_elsewhere():
+    tensors = [Tensor(64), Tensor(64), Tensor(64)]
+    calls = [
+        ("CONV_2D", (0,), (1,), (Temporary(640),)),
+        ("CONV_2D", (1,), (2,), (Temporary(128, persistent=True), Temporary(1000, heap=True))),
+    ]
+    found = plan(tensors, calls, (0,), (2,))
+    assert (found.high_water, found.persistent, found.heap) == (64 + 640 + 64, 128, 1000)
+    assert (found.workspace, found.lower_bound) == (640, 768)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_no_two_tensors_of_the_same_time_overlap(seed):
+    chance = random.Random(seed)
+    tensors, calls = [Tensor(64 * chance.randint(1, 9) - chance.randint(0, 63))], []
+    for _ in range(chance.randint(1, 25)):
+        reads = [chance.randrange(len(tensors)) for _ in range(chance.randint(1, 2))]
+        tensors.append(Tensor(64 * chance.randint(1, 9) - chance.randint(0, 63)))
+        own = [Temporary(chance.randint(1, 300)) for _ in range(chance.randint(0, 2))]
+        calls.append(("CONV_2D", reads, [len(tensors) - 1], own))
+    last = len(tensors) - 1
+    found = plan(tensors, calls, (0,), (last,))
+    ends = {at: max((step for step, call in enumerate(calls) if at in call[1]), default=99) for at in range(last)}
+    lives = {at: (at - 1, ends[at]) for at in range(1, last)} | {0: (0, 99), last: (last - 1, 99)}
+    for one in lives:
+        assert found.offsets[one] % 64 == 0
+        for two in lives:
+            alive = lives[one][0] <= lives[two][1] and lives[two][0] <= lives[one][1]
+            if one < two and alive:
+                low, high = sorted((one, two), key=lambda at: found.offsets[at])
+                assert found.offsets[low] + tensors[low].nbytes <= found.offsets[high]
+    assert found.lower_bound <= found.high_water
+
+
+@pytest.mark.parametrize("count", [0, 1, 15, 16, 17, 40, 300])
+def test_the_sort_sorts(count):
+    chance = random.Random(count)
+    values = list(range(count))
+    keys = {value: chance.randint(0, 5) for value in values}
+    found = introsort(values, keys.__getitem__)
+    assert sorted(found) == values
+    assert [keys[value] for value in found] == sorted(keys.values())
+
+
+# -- whole files -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("seed", "reference", "builtin"), RECORDS)
+def test_the_arenas_are_those_that_the_engine_asked_for(seed, reference, builtin, file):
+    path = file(network(seed))
+    for kernels, told in (("reference", reference), ("builtin", builtin)):
+        found = predicted(path, kernels)
+        if not any(row.what.rpartition("_")[2].isdecimal() for row in found.unmodelled):
+            # each operator has its rule
+            assert found.details["arena"] + found.details["persistent arena"] == told
+        assert "objects" in [row.what for row in found.unmodelled]
+
+
+def test_what_is_not_modelled_is_refused_or_listed(file):
+    path = file(network(0))
+    with pytest.raises(UsageError, match="XNNPACK"):
+        predicted(path, "xnnpack")
+    with pytest.raises(UsageError, match="api=interpreter"):
+        predicted(path, "reference", api="compiled_model")
+    with pytest.raises(UsageError, match="2 threads"):
+        predicted(path, "builtin", threads=2)
+    found = predicted(path, "reference", model_as_bytes=True)
+    assert "model_as_bytes=True" in [row.what for row in found.unmodelled]
+    kept = predicted(path, "reference", preserve_all_tensors=True).details
+    assert kept["high water"] > found.details["high water"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kernels", ["reference", "builtin"])
+def test_every_tensor_lies_where_the_engine_puts_it(kernels, file):
+    library = pytest.importorskip("ai_edge_litert.interpreter")
+    from peakmem.engines.litert.temporaries import NoRule, nbytes_of, temporaries
+    from peakmem.frontends.tflite.census import read_census
+
+    kinds = library.OpResolverType
+    kind = kinds.BUILTIN_REF if kernels == "reference" else kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    compared = 0
+    for seed in range(2000, 2120):
+        path = file(network(seed))
+        interpreter = library.Interpreter(str(path), experimental_op_resolver_type=kind, num_threads=1)
+        body = read_census(path).bodies[0]
+        try:
+            interpreter.allocate_tensors()
+            own = [temporaries(call, body, reference=kernels == "reference") for call in body.calls]
+        except (RuntimeError, NoRule):
+            continue
+        tensors = [Tensor(0 if one.stored else nbytes_of(one), one.stored, one.variable) for one in body.tensors]
+        calls = [(call.op_type, call.inputs, call.outputs, one) for call, one in zip(body.calls, own, strict=True)]
+        found = plan(tensors, calls, body.inputs, body.outputs)
+        mine = [at for at in found.offsets if at < len(tensors)]
+        there = {at: interpreter.tensor(at)().ctypes.data for at in mine}
+        base = there[mine[0]] - found.offsets[mine[0]]
+        assert {at: there[at] - base for at in mine} == {at: found.offsets[at] for at in mine}, seed
+        compared += 1
+    assert compared > 60

@@ -1,0 +1,223 @@
+"""The profile of ONNX Runtime against what the engine says and what the counter counted.
+
+Written models: `SessionOptions.optimized_model_filepath` of onnxruntime 1.31.1 on x86-64 with AVX-512. Heap: bytes
+above the mark "import", `peakmem measure NAME.onnx --engine onnxruntime --set …` (instrumented, fixed addresses), live
+after load, most in load, live and most in run 1, live and most in run 3. Networks are `peakmem zoo export NAME`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from peakmem.binding import bound
+from peakmem.engines.onnxruntime import predict, workspace
+from peakmem.engines.onnxruntime.network import Network
+from peakmem.engines.onnxruntime.objects import REGISTRIES
+from peakmem.engines.onnxruntime.optimise import optimise
+from peakmem.engines.onnxruntime.parse import string_steps, top
+from peakmem.engines.onnxruntime.plan import Event, pattern_bytes, plan
+from peakmem.engines.onnxruntime.prepack import pack
+from peakmem.engines.prediction import PHASES, Prediction, Processor
+from peakmem.errors import GraphError, UsageError
+from peakmem.ir.graph import Graph
+from peakmem.pipeline import load
+
+AVX512 = Processor(features=frozenset({"avx", "avx2", "fma", "avx512f"}))
+_GRAPHS: dict[str, Graph] = {}
+
+
+def network(name: str) -> Graph:
+    if name not in _GRAPHS:
+        _GRAPHS[name] = bound(load(name))
+    return _GRAPHS[name]
+
+
+def rewritten(name: str, level: str, block: int = 16) -> Network:
+    made = Network(network(name))
+    optimise(made, level, block)
+    return made
+
+
+def forecast(name: str, **settings: bool | int | str) -> Prediction:
+    return predict(network(name), settings, AVX512)
+
+
+WRITTEN = (
+    ("squeezenet1_1", "extended", {"FusedConv": 26, "Concat": 8, "MaxPool": 3}, 52, 4941984),
+    ("squeezenet1_1", "all", {"Conv": 26, "Concat": 8, "MaxPool": 3, "ReorderOutput": 1}, 52, 4958400),
+    ("mobilenet_v2", "extended", {"FusedConv": 35, "Conv": 17, "Add": 10, "Gemm": 1}, 106, 13951264),
+    ("mobilenet_v2", "all", {"Conv": 52, "GlobalAveragePool": 1, "ReorderOutput": 1, "Gemm": 1}, 106, 13968224),
+    ("resnet18", "basic", {"Conv": 20, "Relu": 17, "Add": 8}, 42, 46738848),
+    ("resnet18", "extended", {"Conv": 11, "FusedConv": 9, "Add": 8, "Relu": 8}, 42, 46738848),
+    ("resnet18", "all", {"Conv": 20, "MaxPool": 1, "GlobalAveragePool": 1, "ReorderOutput": 1}, 42, 46738848),
+    ("alexnet", "all", {"Conv": 5, "MaxPool": 3, "FusedGemm": 2, "ReorderOutput": 1, "Gemm": 1}, 16, 244403360),
+)
+
+
+@pytest.mark.parametrize(("name", "level", "operators", "weights", "nbytes"), WRITTEN)
+def test_rewritten_graphs_are_what_the_engine_writes(
+    name: str, level: str, operators: dict[str, int], weights: int, nbytes: int
+) -> None:
+    made = rewritten(name, level)
+    found = Counter(node.op_type for node in made.nodes.values())
+    assert {op_type: found[op_type] for op_type in operators} == operators
+    assert len(made.weights()) == weights
+    assert sum(value.nbytes for value in made.weights()) == nbytes
+
+
+def test_branches_run_in_the_engines_order() -> None:
+    # of a fire module 1.31.1 writes squeeze, expand3x3, expand1x1
+    names = [node.name for node in rewritten("squeezenet1_1", "all").order()][2:6]
+    assert [name.rpartition("/")[2] for name in names] == ["squeeze", "expand3x3", "expand1x1", "concat"]
+
+
+MOBILENET_RUN = (
+    1605632, 1605632, 802816, 4816896, 1204224, 401408, 1806336, 1806336, 451584, 100352, 602112, 602112, 150528,
+    50176, 301056, 301056, 75264, 451584, 451584, 112896, 31360, 188160, 188160, 62720, 250880, 5120, 5120, 4032,
+)  # fmt: skip
+# what run 2 asks for in its order, from the event list with arena=off mem_pattern=off
+
+
+def test_requests_of_a_run_are_the_engines() -> None:
+    made = rewritten("mobilenet_v2", "all")
+    events = plan(made, workspace.of(made, 1)).events
+    assert tuple(event.nbytes for event in events if event.nbytes) == MOBILENET_RUN
+    assert pattern_bytes(events) == 6_823_936
+    # "Extended allocation by" in run 2 with arena_extend=same_as_requested
+
+
+def test_a_pattern_fills_the_smallest_gap() -> None:
+    rows = (("a", 300), ("b", 100), ("c", 200), ("d", 100), ("a", 0), ("c", 0), ("e", 150), ("f", 250), ("g", 300))
+    events = tuple(Event(name, size, step) for step, (name, size) in enumerate(rows))
+    # by hand: a 0-300, b 300-400, c 400-600, d 600-700; e goes to 400, f to 0, g behind all
+    assert pattern_bytes(events) == 1000
+
+
+def test_matrices_are_packed_to_whole_16_columns() -> None:
+    # event list: + 5160960, - 5120000 at the end of loading MobileNetV2; 2064384 for ResNet18; VGG16's
+    # last matrix is packed first, because fused nodes come behind in number
+    assert [(one.before_bytes, one.after_bytes) for one in pack(rewritten("mobilenet_v2", "all"))] == [
+        (5_120_000, 5_160_960)
+    ]
+    assert [one.after_bytes for one in pack(rewritten("resnet18", "all"))] == [2_064_384]
+    assert [one.after_bytes for one in pack(rewritten("vgg16", "all"))] == [16_515_072, 411_041_792, 67_108_864]
+
+
+def test_a_long_string_doubles() -> None:
+    # event list of VGG16: its weight of 411,041,792 bytes
+    assert string_steps(411_041_792) == [50_000_001, 100_000_001, 200_000_001, 400_000_001, 800_000_001]
+    assert string_steps(67_108_864) == [50_000_001, 100_000_001]
+    assert string_steps(9_437_184) == [9_437_185]
+
+
+def test_the_peak_of_loading_by_hand() -> None:
+    # two weights of 60 and 10 bytes, believed at once: strings 61 + 11, then a tensor of 60 beside both
+    assert top([60, 10], [], 70, [], 0, buffer=0).nbytes == 61 + 11 + 60
+    # the reader's buffer stands beside the strings only
+    assert top([60, 10], [], 70, [], 0, buffer=1000).nbytes == 61 + 11 + 1000
+
+
+COUNTED = (
+    ("mobilenet_v2", {}, (16243571, 30104905, 29825388, 29836100, 29825388, 29835816)),
+    ("mobilenet_v2", {"arena": False, "mem_pattern": False},
+     (16241875, 30103361, 16845796, 22871048, 16845796, 22871896)),
+    ("mobilenet_v2", {"optimisation": "extended"}, (16155690, 28829358, 34064299, 34076583, 34064299, 34074979)),
+    ("mobilenet_v2", {"optimisation": "disable", "arena": False},
+     (16641636, 21790144, 17247269, 26893685, 17247269, 28584829)),
+    ("mobilenet_v2", {"prepacking": False}, (30174529, 30251329, 43756346, 43767058, 43756346, 43766774)),
+    ("mobilenet_v2", {"binding": "io"}, (16243571, 30104905, 29825684, 29836708, 29825684, 29835704)),
+    ("mobilenet_v2", {"arena_extend": "same_as_requested"},
+     (16243587, 30104921, 25128316, 25139028, 32165540, 32175968)),
+    ("resnet18", {}, (48372123, 121421364, 57628044, 57632932, 57628044, 57633248)),
+    ("resnet18", {"prepacking": False}, (95094634, 121421364, 104350555, 104355443, 104350555, 104355759)),
+    ("squeezenet1_1", {}, (6603462, 17800137, 15859783, 15867059, 15859783, 15866943)),
+    ("squeezenet1_1", {"threads": 2}, (6652350, 17849025, 15908703, 15915979, 15908703, 15915983)),
+    ("vgg16", {"arena": False}, (555020729, 1387745617, 555625538, 581316584, 555625562, 581323184)),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "settings", "counted"), COUNTED)
+def test_heap_is_near_the_counters(name: str, settings: dict[str, bool | str], counted: tuple[int, ...]) -> None:
+    found = forecast(name, **settings)
+    assert not found.unmodelled
+    for number, moment in enumerate(found.moments):
+        assert moment.live_bytes == pytest.approx(counted[2 * number], rel=0.01), moment.phase
+        assert moment.peak_bytes == pytest.approx(counted[2 * number + 1], rel=0.02), moment.phase
+
+
+def test_every_moment_names_what_it_holds() -> None:
+    found = forecast("mobilenet_v2")
+    assert tuple(moment.phase for moment in found.moments) == PHASES
+    for moment in found.moments:
+        assert all(one.nbytes >= 0 and one.what for one in (*moment.live, *moment.peak))
+        assert moment.peak_bytes >= moment.live_bytes * 0.999
+        assert moment.peak_at
+    assert found.details is not None
+    assert found.details["arena extended"] == 12_582_912
+    assert found.details["activations at most"] == 6_021_120
+    # 1.31.1's profile: "mem_bytes_requested_in_use" at most, less weights
+    assert found.moments[0].live[0].nbytes > REGISTRIES
+
+
+def test_the_arena_shrinks_after_each_run() -> None:
+    # counted with arena_shrinkage=on: 19,012,089 live after runs
+    found = forecast("mobilenet_v2", arena_shrinkage=True)
+    assert found.moments[2].live_bytes == pytest.approx(19_012_089, rel=0.005)
+
+
+def test_what_the_processor_has_decides_the_layout() -> None:
+    plain = predict(network("mobilenet_v2"), {}, Processor())
+    assert plain.details is not None
+    assert plain.details["nodes in blocks"] == 0
+    wide = predict(network("mobilenet_v2"), {}, Processor(features=frozenset({"avx"})))
+    assert wide.details is not None
+    assert wide.details["nodes in blocks"] == 54
+    phone = predict(network("mobilenet_v2"), {}, Processor("aarch64"))
+    assert [one.what for one in phone.unmodelled] == ["processor aarch64"]
+
+
+def test_what_has_no_rule_is_said() -> None:
+    assert "operator Erf" in [one.what for one in forecast("vit_s16").unmodelled]
+    assert [one.what for one in forecast("resnet18", execution_mode="parallel").unmodelled] == [
+        "execution_mode=parallel"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"optimisation": "most"}, "optimisation level"),
+        ({"speed": 1}, "no setting 'speed'"),
+        ({"mmap": True}, "mmap is for"),
+        ({"log": True}, "memory of its own"),
+        ({"threads": 0}, "counted from 1"),
+        ({"model_as_bytes": True}, "hands over a file"),
+        ({"arena_max_extend": 1_000_001}, "makes the engine fail"),
+    ],
+)
+def test_settings_that_are_refused(settings: dict[str, bool | int | str], text: str) -> None:
+    with pytest.raises(UsageError, match=text):
+        forecast("squeezenet1_1", **settings)
+
+
+def test_other_formats_are_refused() -> None:
+    graph = Graph("other", {}, (), (), (), format="tflite", bound=True)
+    with pytest.raises(GraphError, match="reads ONNX"):
+        predict(graph, {}, AVX512)
+
+
+def test_weights_in_other_files_are_mapped(tmp_path: Path) -> None:
+    # resnet18 saved with onnx.save(…, save_as_external_data=True): 3,735,267 live after load, 3,741,361 most in it,
+    # 12,991,588 live after run 1 with optimisation=disable; 48,367,165, 119,367,786 and 57,623,086 at the default
+    stub = tmp_path / "stub.onnx"
+    stub.write_bytes(bytes(20_000))
+    graph = replace(network("resnet18"), source=str(stub))
+    for level, expected in (("disable", (3735267, 3741361, 12991588)), ("all", (48367165, 119367786, 57623086))):
+        found = predict(graph, {"optimisation": level}, AVX512)
+        load_moment, run = found.moments[:2]
+        assert (load_moment.live_bytes, load_moment.peak_bytes, run.live_bytes) == pytest.approx(expected, rel=0.01)
+        assert "other files" in found.notes[0]
