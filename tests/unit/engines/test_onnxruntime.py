@@ -121,7 +121,7 @@ def test_the_peak_of_loading_by_hand() -> None:
     assert top([60, 10], [], 70, [], 0, buffer=1000).nbytes == 61 + 11 + 1000
 
 
-COUNTED = (
+COUNTED: tuple[tuple[str, dict[str, bool | int | str], tuple[int, ...]], ...] = (
     ("mobilenet_v2", {}, (16243571, 30104905, 29825388, 29836100, 29825388, 29835816)),
     ("mobilenet_v2", {"arena": False, "mem_pattern": False},
      (16241875, 30103361, 16845796, 22871048, 16845796, 22871896)),
@@ -141,7 +141,7 @@ COUNTED = (
 
 
 @pytest.mark.parametrize(("name", "settings", "counted"), COUNTED)
-def test_heap_is_near_the_counters(name: str, settings: dict[str, bool | str], counted: tuple[int, ...]) -> None:
+def test_heap_is_near_the_counters(name: str, settings: dict[str, bool | int | str], counted: tuple[int, ...]) -> None:
     found = forecast(name, **settings)
     assert not found.unmodelled
     for number, moment in enumerate(found.moments):

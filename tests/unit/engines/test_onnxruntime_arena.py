@@ -19,7 +19,7 @@ SQUEEZENET = (
 )
 PATTERN = 3_928_576
 # bytes of the block of later runs, from the extents of same_as_requested
-LOGGED = (
+LOGGED: tuple[tuple[dict[str, int | str], list[int], list[int]], ...] = (
     ({}, [4194304, 4194304], []),
     ({"strategy": "same_as_requested"}, [3154176, 774400], [3928576]),
     ({"initial_chunk": 300_000}, [4800512, 4800512], []),
@@ -40,7 +40,9 @@ def replay(arena: Arena, text: str) -> None:
 
 
 @pytest.mark.parametrize(("habits", "first", "second"), LOGGED)
-def test_extents_are_those_of_the_engines_log(habits: dict[str, object], first: list[int], second: list[int]) -> None:
+def test_extents_are_those_of_the_engines_log(
+    habits: dict[str, int | str], first: list[int], second: list[int]
+) -> None:
     arena = Arena(**habits)  # type: ignore[arg-type]
     replay(arena, SQUEEZENET)
     assert arena.grown == first

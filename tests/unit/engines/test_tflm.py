@@ -161,6 +161,17 @@ def test_operators_the_build_lacks_are_refused_and_custom_ones_without_rule_name
     assert [row.what for row in found.unmodelled] == ["SignalWindow_0"]
 
 
+def test_weights_of_another_type_and_too_many_inputs_are_refused_as_the_engine_does(file):
+    # "Input type: FLOAT32 with filter type: INT8 not supported." of fully_connected.cc
+    with pytest.raises(GraphError, match=r"FULLY_CONNECTED_3.*float32 activations with int8 weights"):
+        predicted(file(made.network()))
+    tensors = [made.tensor(f"t{at}", (1, 2 if at < 11 else 22)) for at in range(12)]
+    join = made.operator(0, tuple(range(11)), (11,), 10, {0: ("i", 1)})
+    graph = made.subgraph(tensors, tuple(range(11)), (11,), [join])
+    with pytest.raises(GraphError, match="10 tensors at most"):
+        predicted(file(made.model([graph], [made.code(2)])))
+
+
 def test_settings_without_a_rule_are_listed(file):
     found = predicted(file(network(0)), python_malloc="malloc", sort_of_thing=3)
     assert [row.what for row in found.unmodelled] == ["python_malloc=malloc", "sort_of_thing=3"]

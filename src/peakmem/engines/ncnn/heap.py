@@ -8,8 +8,8 @@ from peakmem.engines.prediction import Category, Holding, Moment, Phase
 
 OVERREAD = 64
 # bytes behind every block of ncnn's own (NCNN_MALLOC_OVERREAD of allocator.h)
-OPENMP, OPENMP_THREAD = 192, 2136
-# of libgomp from the first loop on, and for each thread more; measured with 1 and 2
+OPENMP, OPENMP_POOL, OPENMP_THREAD = 192, 1576, 560
+# of libgomp from the first loop on, of its pool, and for each thread more; measured with 1 to 4 threads
 TEAM = 1560
 # of a loop of one thread, while it runs; measured
 
@@ -55,7 +55,7 @@ class Heap:
         """A loop for several threads; the first brings up the OpenMP runtime."""
         if not self.teamed:
             self.teamed = True
-            self.take("objects", OPENMP + OPENMP_THREAD * (threads - 1))
+            self.take("objects", OPENMP + (OPENMP_POOL if threads > 1 else 0) + OPENMP_THREAD * (threads - 1))
         if threads == 1:
             self.burst(TEAM)
 

@@ -87,9 +87,11 @@ class Loader:
         if half and not self.options.mapped:
             passing = -(-weight.count * 2 // 4) * 4 * 2
             self.heap.take("workspace", passing)
-            held = self.take("weights", (weight.count,))
+            held = self._cast(weight.count)
             self.heap.take("workspace", -passing)
             return held
+        if half:
+            return self._cast(weight.count)
         if _bytes(dtype) == 1:
             passing = -(-weight.count // 4) * 4
             self.heap.take("workspace", passing)
@@ -97,6 +99,15 @@ class Loader:
             self.heap.take("workspace", -passing)
             return held
         return self.take("weights", (weight.count,))
+
+    def _cast(self, count: int) -> Held:
+        """Single precision of `count` halves, by a layer that is made for it."""
+        helper = WRAPPER + STRUCTURES["Cast"] + PARAMETERS
+        self.heap.take("objects", helper)
+        held = self.take("weights", (count,))
+        self.parallel()
+        self.heap.take("objects", -helper)
+        return held
 
     def read_all(self, layer: Layer) -> list[Held]:
         """All arrays of a layer in the order of the file."""

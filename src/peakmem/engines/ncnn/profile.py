@@ -116,7 +116,7 @@ def simulate(graph: Graph, options: Options, *, most: int = MOST_RUNS) -> Simula
     for layer in layers:
         heap.take("objects", structure_bytes(layer))
     heap.burst(FILE + PARAMETERS)
-    reading = FILE if any(detail.name == ".bin file" for detail in graph.details) else 0
+    reading = FILE if any(detail.name == ".bin file" for detail in graph.details) and not options.mapped else 0
     heap.take("objects", reading)
     loader = Loader(heap, options, _hints(graph, sizes))
     made = tuple(loader.create(layer) for layer in layers)
@@ -183,11 +183,18 @@ def unmodelled(graph: Graph, options: Options) -> tuple[Unmodelled, ...]:
             found.append(Unmodelled(title, "no rule: counted with its weights and its results, without workspace"))
         elif values.get("int8_scale_term") or values.get("quantize_term"):
             found.append(Unmodelled(title, "int8 is not modelled: counted as if it were computed in float"))
+        elif kind == "DeconvolutionDepthWise" and not _depthwise(layer_of(graph, operator)):
+            found.append(Unmodelled(title, "transposed convolutions in groups of several channels are not modelled"))
         elif values.get("dynamic_weight"):
             found.append(Unmodelled(title, "weights that come as blobs are not modelled"))
         elif options.bf16_storage and kind in ("MultiHeadAttention", "SDPA"):
             found.append(Unmodelled(title, "bf16 of this type is not modelled: counted as float"))
     return tuple(found)
+
+
+def _depthwise(layer: Layer) -> bool:
+    window = convolution.window_of(layer)
+    return window.channels_in == window.group == window.channels_out
 
 
 def _notes(options: Options) -> tuple[str, ...]:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from peakmem.errors import GraphError
+
 PARAMETERS: dict[str, tuple[int, int]] = {
     name: size
     for size, names in {
@@ -67,6 +69,12 @@ DATA: dict[str, int] = {
     for name in names.split()
 }
 # what Init takes, at the tail
+
+
+MOST_JOINED = 10
+# kMaxInputNum (concatenation.cc)
+WEIGHTS = {"float32": ("float32",), "int8": ("int8", "int4"), "int16": ("int8",)}
+# of convolutions and dense layers, by the type of activations (conv_common.cc, fully_connected.cc)
 
 
 class Operand(Protocol):
@@ -190,11 +198,21 @@ def _batch_matmul(node: Node) -> Sequence[Step]:  # batch_matmul.cc, InitializeT
 
 @_rule("CONCATENATION")
 def _concatenation(node: Node) -> Sequence[Step]:
+    if len(node.inputs) > MOST_JOINED:
+        raise GraphError(f"TFLM joins {MOST_JOINED} tensors at most, here are {len(node.inputs)}")
     return ["i0", "o0", *(f"i{at}" for at in range(len(node.inputs)))]
+
+
+def _check_types(node: Node) -> None:
+    """Convolutions and dense layers: pairs of types that the engine refuses."""
+    image, kernel = node.input(0).type, node.input(1).type
+    if kernel not in WEIGHTS.get(image, ()):
+        raise GraphError(f"TFLM has no kernel for {image} activations with {kernel} weights")
 
 
 def _convolution(node: Node, channels: int) -> Sequence[Step]:
     """conv_common.cc, depthwise_conv_common.cc: multiplier and shift of each channel, whatever the type."""
+    _check_types(node)
     kernel = node.input(1)
     each = Kept(4 * kernel.shape[channels])
     scratch = [Scratch(kernel.count)] if kernel.type == "int4" else []
@@ -239,6 +257,7 @@ def _gather(node: Node) -> Sequence[Step]:
 @_rule("FULLY_CONNECTED")
 def _fully_connected(node: Node) -> Sequence[Step]:
     """fully_connected_common.cc: a multiplier and a shift for each scale, where there are several."""
+    _check_types(node)
     steps: list[Step] = ["i0", "i1", "i2", "o0"]
     kernel = node.input(1)
     if kernel.type == "int4":

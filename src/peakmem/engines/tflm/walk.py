@@ -251,6 +251,9 @@ class _Walk:
             self.handles.update(((number, one), _resource(call)) for one in call.outputs)
         try:
             steps = rule(node)
+        except GraphError as fault:
+            fault.locate(name)
+            raise
         except (IndexError, AssertionError):
             raise GraphError(
                 "TFLM refuses the operator: an input is missing or has too few dimensions", where=name
