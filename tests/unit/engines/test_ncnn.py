@@ -19,7 +19,7 @@ from peakmem.engines.ncnn import PROFILE
 from peakmem.engines.ncnn.options import options_of
 from peakmem.engines.ncnn.profile import simulate
 from peakmem.engines.prediction import PHASES, Prediction, Processor, Value
-from peakmem.errors import UsageError
+from peakmem.errors import GraphError, UsageError
 from peakmem.ir.graph import Graph
 from peakmem.pipeline import load
 
@@ -136,6 +136,20 @@ def test_other_processors_and_other_formats_are_refused(tmp_path: Path) -> None:
         PROFILE.predict(graph, {}, replace(EPYC, architecture="aarch64"))
     with pytest.raises(UsageError, match="reads ncnn's files"):
         PROFILE.predict(bound(load("squeezenet1_1"), batch=1), {}, EPYC)
+
+
+def test_what_a_layer_cannot_read_is_refused(tmp_path: Path) -> None:
+    layers = ["Input in0 0 1 in0 0=16 1=16 2=8", "Convolution c 1 1 in0 o 0=8 1=1 6=64"]
+    graph = bound(load(written(tmp_path, "flat", layers)))
+    tensors = dict(graph.tensors)
+    tensors["in0"] = replace(tensors["in0"], shape=(8,))
+    with pytest.raises(GraphError, match="would not compute"):
+        PROFILE.predict(replace(graph, tensors={**tensors, "o": replace(tensors["o"], shape=(8,))}), {}, EPYC)
+
+
+def test_a_blob_without_a_shape_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(GraphError, match="shape is not known"):
+        PROFILE.predict(load(written(tmp_path, "free", ["Input in0 0 1 in0", "ReLU r 1 1 in0 o"])), {}, EPYC)
 
 
 def test_layers_without_a_rule_are_listed(tmp_path: Path) -> None:

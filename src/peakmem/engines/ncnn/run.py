@@ -15,6 +15,8 @@ from peakmem.engines.ncnn.load import PARAMETERS, WRAPPER, Made
 from peakmem.engines.ncnn.mat import Mat, Shared, Sizes
 from peakmem.engines.ncnn.options import Options
 from peakmem.engines.ncnn.pools import Allocator, System
+from peakmem.errors import GraphError
+from peakmem.ir.dims import format_shape
 
 EXTRACTOR = 392
 # of an Extractor with its face in Python, without its list of blobs; measured
@@ -227,7 +229,12 @@ class Extractor:
             else:
                 mat = share(held)
             bottoms.append(self._converted(call, mat))
-        tops = self._in_place(call, bottoms) if layer.inplace else self.forward(layer)(call, bottoms)
+        try:
+            tops = self._in_place(call, bottoms) if layer.inplace else self.forward(layer)(call, bottoms)
+        except (IndexError, KeyError, ValueError, ZeroDivisionError) as fault:
+            shown = ", ".join(format_shape(mat.sizes) for mat in bottoms)
+            raise GraphError(f"ncnn would not compute it on {shown}", where=layer.title) from fault
+            # a rule unpacks the axes and parameters that its layer has to have
         for name, mat in zip(layer.tops, tops, strict=True):
             release(self.mats.get(name))
             self.mats[name] = mat
@@ -243,7 +250,7 @@ class Extractor:
     def _in_place(self, call: Call, bottoms: list[Mat]) -> list[Mat]:
         """forward_inplace; without light mode on a copy (Layer::forward)."""
         tops = []
-        for mat in bottoms:
+        for mat in bottoms[: len(call.layer.tops)]:
             if self.options.light:
                 tops.append(share(mat))
             else:
