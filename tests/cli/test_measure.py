@@ -184,3 +184,9 @@ def test_engines(run):
     code, _, err = run("engines", "tensorrt")
     assert code == 2
     assert "there is no engine 'tensorrt'" in err
+
+
+def test_one_cell_has_no_differences(run):
+    code, out, _ = run("measure", "squeezenet1_1", "--engine", "onnxruntime", *QUICK)
+    assert code == 0
+    assert "# Differences" not in out

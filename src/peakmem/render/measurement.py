@@ -45,8 +45,9 @@ def blocks(report: Measurement, view: View) -> list[Block]:
     if measured:
         shown.append(_matrix(measured, view))
         shown.append(_spread(measured))
-        if len(measured) > 1:
-            shown.append(_differences(measured))
+        differences = _differences(measured)
+        if differences.rows:
+            shown.append(differences)
     failed = [one for one in report.rows if one.status != "ok" or one.reason]
     if failed:
         shown.append(

@@ -158,6 +158,11 @@ def test_layers_without_a_rule_are_listed(tmp_path: Path) -> None:
     assert [one.what for one in prediction.unmodelled] == ["u (Unfold)"]
 
 
+def test_heads_side_by_side_are_listed(tmp_path: Path) -> None:
+    prediction = PROFILE.predict(network(tmp_path, "mha"), {"threads": 2}, EPYC)
+    assert "timing" in prediction.unmodelled[0].reason
+
+
 def test_int8_layers_are_listed(tmp_path: Path) -> None:
     layers = ["Input in0 0 1 in0 0=16 1=16 2=8", "Convolution c 1 1 in0 o 0=8 1=1 6=64 8=2"]
     prediction = PROFILE.predict(bound(load(written(tmp_path, "int8", layers))), {}, EPYC)
@@ -166,7 +171,7 @@ def test_int8_layers_are_listed(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", ["", "lightmode=off", "threads=2"])
-@pytest.mark.parametrize("name", ["winograd", "group4", "mha", "shuffle116"])
+@pytest.mark.parametrize("name", ["winograd", "group4", "lstm", "shuffle116"])
 def test_the_engine_itself_holds_what_is_predicted(tmp_path: Path, name: str, settings: str) -> None:
     pytest.importorskip("ncnn")
     from peakmem.measuring.engine import engine

@@ -185,6 +185,8 @@ def unmodelled(graph: Graph, options: Options) -> tuple[Unmodelled, ...]:
             found.append(Unmodelled(title, "int8 is not modelled: counted as if it were computed in float"))
         elif kind == "DeconvolutionDepthWise" and not _depthwise(layer_of(graph, operator)):
             found.append(Unmodelled(title, "transposed convolutions in groups of several channels are not modelled"))
+        elif kind == "MultiHeadAttention" and options.threads > 1:
+            found.append(Unmodelled(title, "heads run side by side: whose workspace overlaps depends on timing"))
         elif values.get("dynamic_weight"):
             found.append(Unmodelled(title, "weights that come as blobs are not modelled"))
         elif options.bf16_storage and kind in ("MultiHeadAttention", "SDPA"):
