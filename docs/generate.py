@@ -22,7 +22,7 @@ from shown import DOCS, check, documents, refresh
 
 from peakmem.cli import VERBS, group
 from peakmem.conventions import CONVENTIONS
-from peakmem.measurement import engines
+from peakmem.measurement import list_engines
 from peakmem.measuring import record
 from peakmem.measuring.engine import COMMON, said
 from peakmem.measuring.summary import FIGURES
@@ -277,7 +277,7 @@ def engines_page() -> str:
     """Every engine with its settings."""
     out = [ENGINES]
     common = [name for name, *_ in COMMON]
-    for one in engines():
+    for one in list_engines():
         out += [f"## `{one.name}`", "", f"Reads {', '.join(one.reads)}; `pip install 'peakmem[{one.extra}]'`.", ""]
         rows = [
             (f"`{setting.name}`", said(setting.default), setting.expected, setting.effect)

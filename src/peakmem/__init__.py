@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     )
     from peakmem.ir.builder import GraphBuilder
     from peakmem.ir.graph import Graph, Operator, Tensor
-    from peakmem.measurement import engines, measure
+    from peakmem.measurement import list_engines, measure
     from peakmem.measuring.record import Measurement
     from peakmem.pipeline import compare, estimate, load
     from peakmem.report.comparison import Comparison
@@ -51,8 +51,8 @@ _HOMES = {
     "UnboundDimension": "peakmem.errors",
     "UsageError": "peakmem.errors",
     "compare": "peakmem.pipeline",
-    "engines": "peakmem.measurement",
     "estimate": "peakmem.pipeline",
+    "list_engines": "peakmem.measurement",
     "load": "peakmem.pipeline",
     "measure": "peakmem.measurement",
 }
@@ -74,8 +74,8 @@ __all__ = [
     "UsageError",
     "__version__",
     "compare",
-    "engines",
     "estimate",
+    "list_engines",
     "load",
     "measure",
 ]

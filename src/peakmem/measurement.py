@@ -94,7 +94,7 @@ def measure(
     )  # fmt: skip
 
 
-def engines() -> tuple[Engine, ...]:
+def list_engines() -> tuple[Engine, ...]:
     """Every engine there is, installed or not.
 
     Each has a `name`, a `version()` that is empty where it is not installed, the kinds of model that it `reads`, and

@@ -172,8 +172,8 @@ def test_a_memory_limit_and_a_timeout_are_rows(run):
 def test_engines(run):
     code, out, _ = run("engines")
     assert code == 0
-    assert [one.name for one in peakmem.engines()] == list(engines.BUILT_IN)
-    settings = {one.name: one.default for one in peakmem.engines()[0].settings}
+    assert [one.name for one in peakmem.list_engines()] == list(engines.BUILT_IN)
+    settings = {one.name: one.default for one in peakmem.list_engines()[0].settings}
     assert (settings["lightmode"], settings["threads"], settings["fp16"]) == (True, 1, False)
     for name in engines.BUILT_IN:
         assert f"\n{name}\t" in out

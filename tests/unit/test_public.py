@@ -46,3 +46,12 @@ def test_readers_load_no_library_of_their_format():
 
 def test_a_built_in_convolutional_network_needs_no_runtime():
     assert loaded_by("import peakmem; peakmem.estimate('mobilenet_v1')") == set()
+
+
+def test_no_public_name_is_that_of_a_part():
+    """A name of a subpackage would give the module once anybody has imported it."""
+    from pathlib import Path
+
+    folder = Path(peakmem.__file__).parent
+    parts = {path.stem for path in folder.iterdir() if path.is_dir() or path.suffix == ".py"}
+    assert set(peakmem.__all__) & parts == set()

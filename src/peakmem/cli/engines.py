@@ -14,7 +14,7 @@ def command(names: tuple[str, ...]) -> None:
 
     A setting is given as `peakmem measure MODEL --engine NAME --set NAME.SETTING=VALUE,…`.
     """
-    from peakmem.measurement import convertible, engines
+    from peakmem.measurement import convertible, list_engines
     from peakmem.measuring.engine import engine, installed, said
     from peakmem.render.blocks import Block, Table
 
@@ -29,7 +29,7 @@ def command(names: tuple[str, ...]) -> None:
                         one.name, one.version() or "not installed", ", ".join(one.reads),
                         f"pip install 'peakmem[{one.extra}]'", str(len(one.settings)),
                     )
-                    for one in engines()
+                    for one in list_engines()
                 ),
                 frozenset({"settings"}),
             )
