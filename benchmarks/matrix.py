@@ -33,7 +33,7 @@ CELLS = {
         "precision=f32 format=openvino mmap=off",
     ),
     "pytorch": ("defaults", "mode=grad", "channels_last=on", "mkldnn=off", "jit=optimize"),
-    "executorch": ("defaults", "backend=portable", "load=bytes", "backend=portable planning=naive"),
+    "executorch": ("defaults", "load=bytes", "verification=minimal", "backend=portable"),
     "mnn": ("defaults", "winograd_level=0", "api=module", "rearrange=on api=module"),
 }  # fmt: skip
 RUNS = {"tflm": 1}
