@@ -2,7 +2,8 @@
 
 onnxruntime/core/framework/allocation_planner.cc (PlannerImpl::ComputeReusePlan: in place where the kernel allows and
 shapes agree, else the most recently freed buffer of the same shape, else a new one) and mem_pattern_planner.h
-(best fit among the gaps). Read at the commits the comments name; held against 1.31.1's requests one by one.
+(best fit among the gaps). Read in versions older than 1.31.1, not all of one commit; where they and 1.31.1's requests
+disagreed, the requests were followed.
 """
 
 from __future__ import annotations
