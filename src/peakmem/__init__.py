@@ -5,8 +5,9 @@
     >>> answer.peak_bytes, answer.weights_bytes
     (4816896, 17015584)
 
-`load` reads a model file or a built-in network into a Graph, `estimate` computes the report, `measure` runs it on
-engines and tells what it took; `engines` lists them. Names are imported when they are first used, so that
+`load` reads a model file or a built-in network into a Graph, `estimate` computes the report, `predict` says what an
+engine will hold with it, `measure` runs it on engines and tells what it took, `reconcile` puts both side by side and
+names every byte between; `list_engines` lists them. Names are imported when they are first used, so that
 `import peakmem` costs nothing.
 """
 
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from peakmem._version import __version__
 
 if TYPE_CHECKING:
+    from peakmem.engines.prediction import Processor
     from peakmem.errors import (
         FormatError,
         GraphError,
@@ -32,8 +34,12 @@ if TYPE_CHECKING:
     from peakmem.measurement import list_engines, measure
     from peakmem.measuring.record import Measurement
     from peakmem.pipeline import compare, estimate, load
+    from peakmem.prediction import predict
+    from peakmem.reconciliation import reconcile
     from peakmem.report.comparison import Comparison
     from peakmem.report.model import Estimate
+    from peakmem.report.prediction import Predictions
+    from peakmem.report.reconciliation import Reconciliation
 
 _HOMES = {
     "Comparison": "peakmem.report.comparison",
@@ -46,6 +52,9 @@ _HOMES = {
     "MissingLibrary": "peakmem.errors",
     "Operator": "peakmem.ir.graph",
     "PeakmemError": "peakmem.errors",
+    "Predictions": "peakmem.report.prediction",
+    "Processor": "peakmem.engines.prediction",
+    "Reconciliation": "peakmem.report.reconciliation",
     "ShapeError": "peakmem.errors",
     "Tensor": "peakmem.ir.graph",
     "UnboundDimension": "peakmem.errors",
@@ -55,6 +64,8 @@ _HOMES = {
     "list_engines": "peakmem.measurement",
     "load": "peakmem.pipeline",
     "measure": "peakmem.measurement",
+    "predict": "peakmem.prediction",
+    "reconcile": "peakmem.reconciliation",
 }
 
 __all__ = [
@@ -68,6 +79,9 @@ __all__ = [
     "MissingLibrary",
     "Operator",
     "PeakmemError",
+    "Predictions",
+    "Processor",
+    "Reconciliation",
     "ShapeError",
     "Tensor",
     "UnboundDimension",
@@ -78,6 +92,8 @@ __all__ = [
     "list_engines",
     "load",
     "measure",
+    "predict",
+    "reconcile",
 ]
 
 

@@ -25,6 +25,10 @@ VERBS = {
     "convert-check": ("peakmem.cli.convert_check:command", "Compare two readings of one network tensor by tensor."),
     "formats": ("peakmem.cli.formats:command", "List what is read, what it needs, what cannot be known from it."),
     "measure": ("peakmem.cli.measure:command", "Run a network on engines and tell what memory it took."),
+    "reconcile": (
+        "peakmem.cli.reconcile:command",
+        "Predict a network on an engine, run it, account for every byte between.",
+    ),
     "schema": ("peakmem.cli.schema:command", "Print the JSON schema of a report."),
     "zoo": ("peakmem.cli.zoo:command", "List the built-in networks, or write one out as an ONNX file."),
 }

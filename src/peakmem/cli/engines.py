@@ -14,7 +14,8 @@ def command(names: tuple[str, ...]) -> None:
 
     A setting is given as `peakmem measure MODEL --engine NAME --set NAME.SETTING=VALUE,…`.
     """
-    from peakmem.measurement import convertible, list_engines
+    from peakmem.delivery import convertible
+    from peakmem.measurement import list_engines
     from peakmem.measuring.engine import engine, installed, said
     from peakmem.render.blocks import Block, Table
 

@@ -11,11 +11,15 @@ from dataclasses import replace
 import click
 
 from peakmem.cli.arguments import parse_dims, parse_options, parse_shapes, parse_targets, write_text
+from peakmem.errors import UsageError
 from peakmem.report.model import Estimate
 from peakmem.units import UNITS, Units, parse_size
 
 FORMATS = ("csv", "json", "md", "tsv")
 TOP_ON_SCREEN = 5
+OF_THE_GRAPH = (" --dtype ", " --assume ", " --hold-inputs", " --context ", " --kv-dtype ", " --attention ", " --format ",
+                " --option ")  # fmt: skip
+# options that no engine has
 WIDE = 160
 # columns; a narrower terminal gets tables with fewer of them
 
@@ -67,6 +71,22 @@ WIDE = 160
     metavar="SIZE",
     help="Exit with 1 when weights + live peak need more, with 2 when that cannot be told: 320KiB, 1MB.",
 )
+@click.option(
+    "--engine", "engines", multiple=True, metavar="NAME,…",
+    help="What these engines will hold, category by category; all compares them (peakmem engines).",
+)  # fmt: skip
+@click.option(
+    "--set", "settings", multiple=True, metavar="[ENGINE.]NAME=VALUE,…", help="With --engine: a setting of it."
+)
+@click.option(
+    "--within", metavar="SIZE",
+    help="With --engine: which engines and options hold it in so much; exit with 1 when none does.",
+)  # fmt: skip
+@click.option(
+    "--processor",
+    metavar="NAME=VALUE,…",
+    help="With --engine: what it will see, not this machine: arch=aarch64,l2=512KiB,cores=4,features=asimd+fphp.",
+)
 @click.option("--json", "json_target", metavar="FILE", help="Write the report as JSON; - for standard output.")
 @click.option(
     "--write",
@@ -81,7 +101,8 @@ def command(
     hold_inputs: bool, layers: bool, convention: str, conventions: bool, top: int | None, units: Units,
     budget: str | None, json_target: str | None, writes: tuple[str, ...], force: bool, inputs: tuple[str, ...],
     context: int | None, kv_dtype: str | None, attention: str | None, form: str, options: tuple[str, ...],
-    tensors: bool, depth: int | None,
+    tensors: bool, depth: int | None, engines: tuple[str, ...], settings: tuple[str, ...], within: str | None,
+    processor: str | None,
 ) -> int:  # fmt: skip
     """How much memory MODEL needs for one forward pass: parameters, live peak, layers, conventions.
 
@@ -90,6 +111,26 @@ def command(
     package.module:factory.
     """
     targets = parse_targets(json_target, writes, FORMATS, force=force, source=model)
+    if engines:
+        graph_alone = {
+            "--dtype": dtype, "--assume": assume != "fused", "--hold-inputs": hold_inputs, "--context": context,
+            "--kv-dtype": kv_dtype, "--attention": attention, "--format": form, "--option": options,
+            "--layers": layers, "--conventions": conventions, "--tensors": tensors, "--depth": depth,
+            "--budget": budget, "--top": top,
+        }  # fmt: skip
+        for flag, value in graph_alone.items():
+            if value:
+                hint = "--within SIZE" if flag == "--budget" else "--set NAME=VALUE, or leave out --engine"
+                raise UsageError(f"{flag} is for the estimate of the graph, not of an engine", hint=hint)
+        from peakmem.cli.engine_estimate import show_engines
+
+        return show_engines(
+            model, engines, settings, within, processor, batch, parse_shapes(shapes), parse_dims(dims), inputs, units,
+            json_target, targets,
+        )  # fmt: skip
+    for flag, value in {"--set": settings, "--within": within, "--processor": processor}.items():
+        if value:
+            raise UsageError(f"{flag} is for engines", hint=f"--engine all {flag} …")
     from peakmem.pipeline import estimate
 
     report = estimate(
@@ -176,6 +217,8 @@ def _next_commands(report: Estimate, name: str, layers: bool, conventions: bool)
         commands.append(f"peakmem {name} --layers    # where the bytes are, layer by layer")
     if not conventions:
         commands.append(f"peakmem {name} --conventions    # which definition a published number uses")
+    if not any(flag in name for flag in OF_THE_GRAPH):
+        commands.append(f"peakmem {name} --engine all    # what real engines will hold")
     floating = any(share.dtype.startswith(("float", "bfloat")) for share in report.dtypes)
     if report.dtype == "as stored" and (floating or any("float" in port.dtype for port in report.inputs)):
         commands.append(f"peakmem {name} --dtype int8    # the same network in another dtype")

@@ -74,7 +74,7 @@ def command(
     targets = parse_targets(json_target, writes, FORMATS, force=force, source=model)
     from peakmem.measurement import measure
 
-    with _Progress() as progress, _terminable():
+    with Progress() as progress, terminable():
         report = measure(
             model, engines=[name for text in engines for name in text.split(",") if name], settings=settings,
             singly=singly, cells=cells, repeat=repeat, counted=counted, runs=runs, batch=batch,
@@ -104,7 +104,7 @@ def command(
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
+def terminable() -> Iterator[None]:
     """SIGTERM and SIGHUP end the measured process and remove its folder, as an interrupt does, and keep no result."""
 
     def stop(number: int, _frame: object) -> None:
@@ -124,13 +124,13 @@ def _terminable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-class _Progress:
+class Progress:
     """One line on standard error, where that is a terminal."""
 
     def __init__(self) -> None:
         self.shown = sys.stderr.isatty()
 
-    def __enter__(self) -> _Progress:
+    def __enter__(self) -> Progress:
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 from peakmem.ir.graph import Graph
 
@@ -33,6 +33,9 @@ Category = Literal[
     "allocator",
     # rounding and headers
 ]
+CATEGORIES: tuple[Category, ...] = get_args(Category)
+Kind = Literal["estimate", "lower bound"]
+# lower bound: what is known to be held; the engine holds more, by the band measured for it
 Phase = Literal["load", "run 1", "steady"]
 PHASES: tuple[Phase, ...] = ("load", "run 1", "steady")
 Value = bool | int | str
@@ -59,6 +62,8 @@ class Moment:
     # at the phase's highest point; sums to peak_bytes
     peak_at: str = ""
     # the operator, or the step of loading, of the highest point
+    outside: tuple[Holding, ...] = ()
+    # resident at its end and not on the heap: a mapped model file, mappings that the engine makes itself
 
     @property
     def live_bytes(self) -> int:
@@ -78,6 +83,8 @@ class Unmodelled:
     what: str
     # an operator with its type, a setting with its value
     reason: str
+    nbytes: int = 0
+    # what the prediction may lack for it, at most as far as one can tell: its weights and outputs; 0 where nobody knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +101,7 @@ class Prediction:
     notes: tuple[str, ...] = ()
     details: Mapping[str, int] | None = None
     # the engine's own figures that an oracle gives, too: "head", "tail", "planned bytes", "arena extents"
+    kind: Kind = "estimate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +124,8 @@ class Profile(Protocol):
 
     name: str
     # of the engine, as in `peakmem.measuring`
-    domain: str
-    # of the operators it reads: the format of the graph
+    reads: tuple[str, ...]
+    # kinds of file whose graph it understands, the first preferred, as in `peakmem.conversion`: "onnx", "ncnn"
 
     def predict(self, graph: Graph, settings: Mapping[str, Value], processor: Processor) -> Prediction:
         """What the engine holds with `graph`, all dimensions bound.

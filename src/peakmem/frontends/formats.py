@@ -20,6 +20,15 @@ def _tflite(head: Head) -> bool:
     return head.data[4:8] == b"TFL3"
 
 
+def _pte(head: Head) -> bool:
+    return head.data[4:6] == b"ET" and head.data[6:8].isdigit()
+
+
+def _mnn(head: Head) -> bool:
+    """By its name alone: a flatbuffer without a mark."""
+    return head.suffix == ".mnn"
+
+
 def _ncnn_text(head: Head) -> bool:
     return head.text.lstrip().split("\n", 1)[0].strip() == "7767517"
 
@@ -92,9 +101,21 @@ BUILT_IN: tuple[FrontEnd, ...] = (
         },
     ),
     FrontEnd(
+        "pte", "ExecuTorch program", (".pte",), _pte, later("peakmem.frontends.pte.reader:read_pte"),
+        reads="kernels and delegates in their order, tensors with their place in planned memory, states, constants; "
+        "what XNNPACK's delegates compute",
+        unknown="what other delegates compute; workspace and repacked weights; sizes that only running tells",
+        options={"method": "the method to read; forward, or the first where there is none, unless told"},
+    ),
+    FrontEnd(
         "ncnn", "ncnn", (".param", ".param.bin"), _ncnn, later("peakmem.frontends.ncnn.reader:read_ncnn"),
         reads="layers and tensors of a text or binary param file; weights from the layers, checked against a .bin",
         unknown="input shapes where the file has none (--shape); workspace and repacked weights",
+    ),
+    FrontEnd(
+        "mnn", "MNN", (".mnn",), _mnn, later("peakmem.frontends.mnn.reader:read_mnn"),
+        reads="operators, weights inside them, small constants, sizes of inputs",
+        unknown="bodies of loops and branches; workspace and repacked weights",
     ),
     FrontEnd(
         "pnnx", "pnnx", (".pnnx.param",), _is_pnnx, later("peakmem.frontends.ncnn.pnnx:read_pnnx"),

@@ -76,6 +76,7 @@ class Tools:
             self._mallinfo2.restype = MallInfo2
         self._counter = libc if self.instrumented and hasattr(libc, "peakmem_counter_read") else None
         self._numbers = (ctypes.c_longlong * 8)()
+        self._fullest = (ctypes.c_longlong * 6)()
 
     def mark(self, phase: str) -> None:
         """Say that `phase` has ended and wait until it has been looked at."""
@@ -83,7 +84,8 @@ class Tools:
         if self._counter is not None:
             self._counter.peakmem_counter_note(self._note("phase:" + phase))
             self._counter.peakmem_counter_read(self._numbers)
-            counted = ",".join(map(str, self._numbers))
+            self._counter.peakmem_counter_fullest(self._fullest)
+            counted = ",".join(map(str, (*self._numbers, *self._fullest)))
         heap = ""
         if self._mallinfo2 is not None:
             info = self._mallinfo2()

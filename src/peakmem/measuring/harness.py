@@ -30,7 +30,7 @@ from peakmem.measuring.ending import GRACE, end_process, network_of
 from peakmem.measuring.engine import Engine
 from peakmem.measuring.environment import environment, fixed_addresses
 from peakmem.measuring.inputs import Given, Port, prepare
-from peakmem.measuring.record import Counted, Heap, InputUsed, Mark, Outcome, Run, Value
+from peakmem.measuring.record import Counted, Fullest, Heap, InputUsed, Mark, Outcome, Run, Value
 from peakmem.measuring.scratch import scratch_folder
 from peakmem.measuring.timeline import timeline_of
 
@@ -321,8 +321,10 @@ def _heap(text: str) -> Heap | None:
 def _counted(text: str) -> Counted | None:
     if not text:
         return None
-    live, peak, usable, usable_peak, blocks, calls, mapped, mapped_peak = map(int, text.split(","))
-    return Counted(live, peak, usable, usable_peak, blocks, calls, mapped, mapped_peak)
+    numbers = list(map(int, text.split(",")))
+    live, peak, usable, usable_peak, blocks, calls, mapped, mapped_peak = numbers[:8]
+    fullest = Fullest(*numbers[8:]) if numbers[8] else None
+    return Counted(live, peak, usable, usable_peak, blocks, calls, mapped, mapped_peak, fullest=fullest)
 
 
 def _died(code: int, process: _Process, text: str, order: Order) -> Outcome:

@@ -43,7 +43,14 @@ def machine() -> Machine:
         python=f"{platform.python_implementation()} {platform.python_version()}",
         huge_pages=chosen(_text("/sys/kernel/mm/transparent_hugepage/enabled")),
         address_randomisation=_text("/proc/sys/kernel/randomize_va_space").strip(),
+        cores=cores(Path("/sys/devices/system/cpu")),
     )
+
+
+def cores(folder: Path) -> int:
+    """Physical cores: processors that share one, as threads do, count once; 0 where nothing tells."""
+    siblings = {_text(file).strip() for file in folder.glob("cpu[0-9]*/topology/thread_siblings_list")}
+    return len(siblings - {""})
 
 
 def cpu_info(text: str) -> dict[str, str]:

@@ -84,6 +84,23 @@ class LibraryShare:
 
 
 @dataclass(frozen=True, slots=True)
+class Fullest:
+    """The moment of a phase with the most anonymous pages resident, as the counter found it when large blocks moved."""
+
+    resident_bytes: int
+    # anonymous pages, without the counter's own table
+    room_bytes: int
+    # glibc's main arena and the blocks beside it
+    free_bytes: int
+    # of it, free in the arena
+    block_bytes: int
+    # of it, handed out, as the allocator rounded it
+    end_resident_bytes: int
+    # anonymous pages at the phase's end
+    end_room_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Counted:
     """The allocation counter's account of one phase; bytes as they were asked for."""
 
@@ -105,6 +122,8 @@ class Counted:
     # largest at the peak first; empty where no event list was kept
     complete: bool = True
     # false where the event list was full before the phase ended
+    fullest: Fullest | None = None
+    # None where the kernel did not tell what was resident
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,6 +350,8 @@ class Machine:
     # of transparent huge pages
     address_randomisation: str
     # of the system; a measured process asks for none, and its facts say whether it was heard
+    cores: int = 0
+    # physical ones among the processors; 0 where the system does not tell
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,27 @@ def row(cell: Cell) -> Row:
     )  # fmt: skip
 
 
+def heap_moments(run: Run) -> dict[str, tuple[int, int]]:
+    """Counted bytes above the mark "import": what is live at the end and the most at once.
+
+    Args:
+        run: an instrumented one; a plain one gives nothing.
+
+    Returns:
+        (live, peak) of "load", with what leads to it, of "run 1" and of "steady", the last run; as far as it came.
+    """
+    marks = {mark.phase: mark for mark in run.marks}
+    phases = {"load": _loading(marks), "run 1": _runs(marks)[:1], "steady": _runs(marks)[-1:]}
+    base = marks["import"].counted if "import" in marks else None
+    found = {}
+    for phase, within in phases.items():
+        counts = [mark.counted for mark in within if mark.counted is not None]
+        if base is not None and counts:
+            top = max(one.peak_bytes for one in counts)
+            found[phase] = (counts[-1].live_bytes - base.live_bytes, top - base.live_bytes)
+    return found
+
+
 Get = Callable[[dict[str, Mark]], int | None]
 
 

@@ -10,21 +10,22 @@ from typing import Any, TypeVar, cast, overload
 
 from peakmem.errors import FormatError
 from peakmem.measuring import record
-from peakmem.report import claims, comparison
+from peakmem.report import claims, comparison, prediction, reconciliation
 from peakmem.report.comparison import Comparison
 from peakmem.report.model import SCHEMA, Estimate
 
 Report = TypeVar("Report")
+Written = Estimate | Comparison | prediction.Predictions | reconciliation.Reconciliation
 
 
-def to_dict(report: Estimate | Comparison) -> dict[str, Any]:
+def to_dict(report: Written) -> dict[str, Any]:
     """`report` as plain data."""
     import msgspec
 
     return cast(dict[str, Any], msgspec.to_builtins(report))
 
 
-def to_json(report: Estimate | Comparison) -> str:
+def to_json(report: Written) -> str:
     """`report` as indented JSON."""
     import msgspec
 
@@ -64,6 +65,8 @@ REPORTS: dict[str, tuple[str, type]] = {
     "comparison": (comparison.SCHEMA, Comparison),
     "estimate": (SCHEMA, Estimate),
     "measurement": (record.SCHEMA, record.Measurement),
+    "prediction": (prediction.SCHEMA, prediction.Predictions),
+    "reconciliation": (reconciliation.SCHEMA, reconciliation.Reconciliation),
 }
 # by the name `peakmem schema` knows them
 

@@ -132,8 +132,8 @@ def test_settings_that_are_not_modelled_are_refused(tmp_path: Path, settings: Ma
 
 def test_other_processors_and_other_formats_are_refused(tmp_path: Path) -> None:
     graph = network(tmp_path, "slice")
-    with pytest.raises(UsageError, match="aarch64"):
-        PROFILE.predict(graph, {}, replace(EPYC, architecture="aarch64"))
+    with pytest.raises(UsageError, match="riscv64"):
+        PROFILE.predict(graph, {}, replace(EPYC, architecture="riscv64"))
     with pytest.raises(UsageError, match="reads ncnn's files"):
         PROFILE.predict(bound(load("squeezenet1_1"), batch=1), {}, EPYC)
 
@@ -152,10 +152,10 @@ def test_a_blob_without_a_shape_is_refused(tmp_path: Path) -> None:
         PROFILE.predict(load(written(tmp_path, "free", ["Input in0 0 1 in0", "ReLU r 1 1 in0 o"])), {}, EPYC)
 
 
-def test_layers_without_a_rule_are_listed(tmp_path: Path) -> None:
-    layers = ["Input in0 0 1 in0 0=16 1=16 2=8", "Unfold u 1 1 in0 o 1=3 4=1"]
-    prediction = PROFILE.predict(bound(load(written(tmp_path, "unfold", layers))), {}, EPYC)
-    assert [one.what for one in prediction.unmodelled] == ["u (Unfold)"]
+def test_layers_without_a_rule_are_listed_with_what_they_hold(tmp_path: Path) -> None:
+    layers = ["Input in0 0 1 in0 0=16 1=16 2=8", "MyOwn m 1 1 in0 o -23330=4,3,16,16,8"]
+    prediction = PROFILE.predict(bound(load(written(tmp_path, "own", layers))), {}, EPYC)
+    assert [(one.what, one.nbytes) for one in prediction.unmodelled] == [("m (MyOwn)", 4 * 8 * 16 * 16)]
 
 
 def test_heads_side_by_side_are_listed(tmp_path: Path) -> None:
@@ -163,10 +163,11 @@ def test_heads_side_by_side_are_listed(tmp_path: Path) -> None:
     assert "timing" in prediction.unmodelled[0].reason
 
 
-def test_int8_layers_are_listed(tmp_path: Path) -> None:
-    layers = ["Input in0 0 1 in0 0=16 1=16 2=8", "Convolution c 1 1 in0 o 0=8 1=1 6=64 8=2"]
-    prediction = PROFILE.predict(bound(load(written(tmp_path, "int8", layers))), {}, EPYC)
+def test_weights_quantised_in_blocks_are_listed(tmp_path: Path) -> None:
+    layers = ["Input in0 0 1 in0 0=64 1=4", "Gemm g 1 1 in0 o 2=0 3=1 4=0 5=1 6=1 7=0 8=32 9=64 10=-1 18=800"]
+    prediction = PROFILE.predict(bound(load(written(tmp_path, "blocks", layers))), {}, EPYC)
     assert "int8" in prediction.unmodelled[0].reason
+    assert prediction.unmodelled[0].nbytes >= 32 * 64 + 4 * 4 * 32
 
 
 @pytest.mark.slow

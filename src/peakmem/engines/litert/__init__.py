@@ -1,5 +1,5 @@
-"""LiteRT without XNNPACK: its arena."""
+"""LiteRT: its arena, its objects and its XNNPACK delegate."""
 
-from peakmem.engines.litert.profile import LiteRT
+from peakmem.engines.litert.profile import PROFILE, LiteRT
 
-__all__ = ["LiteRT"]
+__all__ = ["PROFILE", "LiteRT"]

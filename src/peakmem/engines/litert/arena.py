@@ -60,6 +60,8 @@ class Planned:
 
     high_water: int = 0
     persistent: int = 0
+    lasting: int = 0
+    # tensors in the persistent arena
     heap: int = 0
     # temporaries that are no part of an arena
     offsets: dict[int, int] = field(default_factory=dict)
@@ -134,7 +136,7 @@ def plan(
     sized = [at for at in _queued(tensors, calls, inputs, numbers) if at in first and sizes[at]]
     sized = [at for at in sized if at >= len(tensors) or not tensors[at].stored]
     owned = {at for at in sized if at not in shared and at not in lasting}
-    found = Planned(persistent=persistent, heap=found_heap, shared=shared)
+    found = Planned(persistent=persistent, lasting=len(lasting), heap=found_heap, shared=shared)
     _place(found, sized, owned, sizes, first, last)
     changes: dict[int, int] = {}
     for at in owned:

@@ -30,6 +30,8 @@ PLAIN = frozenset((
     *IN_PLACE,
 ))  # fmt: skip
 # no temporary tensors, with inputs of one type and constants where shapes come from
+BEHIND = 16
+# kTfLiteTensorAllocationExtraBytes of a dynamic tensor
 
 
 class NoRule(Exception):
@@ -44,6 +46,7 @@ class Node:
     outputs: Sequence[Listed]
     options: Mapping[str, object]
     reference: bool
+    threads: int = 1
 
     def constant(self, at: int) -> bool:
         one = self.inputs[at] if at < len(self.inputs) else None
@@ -61,7 +64,10 @@ def _type(one: Listed) -> str:
 
 
 def _conv(node: Node) -> list[Temporary]:
-    """conv.cc: image columns in the built-in kernel with one thread, unless the kernel is a point that takes all."""
+    """conv.cc: image columns in the built-in kernel, unless the kernel is a point that takes all.
+
+    With several threads a convolution of float32 keeps its weights turned instead.
+    """
     image, kernel, out = node.given(0), node.given(1), node.outputs[0]
     if _type(image) != _type(kernel) and not (_type(image) == "int16" and _type(kernel) == "int8"):
         raise NoRule("float activations with quantised weights")
@@ -70,7 +76,11 @@ def _conv(node: Node) -> list[Temporary]:
     assert isinstance(strides, tuple)
     assert isinstance(dilations, tuple)
     point = kernel.shape[1:3] == (1, 1) and set(strides) == {1} and set(dilations) == {1}
-    if node.reference or point:
+    if node.reference:
+        return []
+    if node.threads != 1 and kernel.stored and _type(kernel) == "float32" and set(dilations) == {1}:
+        return [Temporary(nbytes_of(kernel), persistent=True)]
+    if point:
         return []
     if set(dilations) != {1}:
         raise NoRule("dilation in the built-in kernel")
@@ -98,16 +108,22 @@ def _batch_matmul(node: Node) -> list[Temporary]:
 
 
 def _transpose_conv(node: Node) -> list[Temporary]:
-    """transpose_conv.cc, the reference kernel: sums of quantised types at full width."""
-    if not node.reference:
-        raise NoRule("the built-in kernel")
+    """transpose_conv.cc: the built-in kernel's product and turned weights; sums of quantised types at full width.
+
+    All are dynamic tensors: each lies on the heap for good, with 16 bytes that XNNPACK might read behind it.
+    """
     if not node.constant(0):
         raise NoRule("a shape that only running tells")
-    image, out = node.given(2), node.outputs[0]
-    width = {"float32": 0, "int8": 4, "uint8": 4}.get(_type(image))
-    if width is None:
-        raise NoRule(f"type {_type(image)}")
-    return [Temporary(width * out.count, heap=True)] if width else []
+    weights, image, out = node.given(1), node.given(2), node.outputs[0]
+    if _type(image) not in ("float32", "int8", "uint8") or _type(weights) != _type(image):
+        raise NoRule(f"type {_type(image)} with weights of type {_type(weights)}")
+    sizes = []
+    if not node.reference:
+        product = 4 * image.shape[1] * image.shape[2] * math.prod(weights.shape[:3])
+        sizes += [product, weights.count * (4 if _type(weights) == "float32" else 1)]
+    if _type(image) != "float32":
+        sizes.append(4 * out.count)
+    return [Temporary(one + BEHIND, heap=True) for one in sizes]
 
 
 def _extreme(node: Node) -> list[Temporary]:
@@ -152,13 +168,14 @@ SHAPED = {
 _SHAPED_BY_ALL = ("SLICE", "STRIDED_SLICE", "SPLIT_V", "BATCH_TO_SPACE_ND", "SPACE_TO_BATCH_ND")
 
 
-def temporaries(call: Call, body: Body, *, reference: bool) -> list[Temporary]:
+def temporaries(call: Call, body: Body, *, reference: bool, threads: int = 1) -> list[Temporary]:
     tensors = body.tensors
     node = Node(
         [tensors[at] if at >= 0 else None for at in call.inputs],
         [tensors[at] for at in call.outputs],
         call.options,
         reference,
+        threads,
     )
     if call.domain != "tflite" or not (call.op_type in PLAIN or call.op_type in TEMPORARIES):
         raise NoRule("its temporary tensors are not known")

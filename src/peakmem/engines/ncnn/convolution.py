@@ -6,59 +6,13 @@ Sources: `src/layer/x86/convolution_x86.cpp`, `convolution_im2col_gemm.h`, `conv
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from peakmem.engines.ncnn import tiles
+from peakmem.engines.ncnn import arm, int8, tiles
 from peakmem.engines.ncnn.layers import STRUCTURES, Layer
 from peakmem.engines.ncnn.load import PARAMETERS, Held, Loader, Made, rule
 from peakmem.engines.ncnn.options import Options
-
-WINOGRAD = {"winograd23": (2, 16), "winograd43": (4, 36), "winograd63": (6, 64)}
-# side of an output tile, elements of a transformed one
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """The parameters of a convolution."""
-
-    channels_in: int
-    channels_out: int
-    kernel: tuple[int, int]
-    # height, width
-    stride: tuple[int, int]
-    dilation: tuple[int, int]
-    bias: bool
-    activation: int
-    group: int = 1
-
-    @property
-    def taps(self) -> int:
-        """Elements of the kernel's window."""
-        return self.kernel[0] * self.kernel[1]
-
-    @property
-    def three_by_three(self) -> bool:
-        """Whether Winograd's algorithm fits."""
-        return self.kernel == (3, 3) and self.stride == self.dilation == (1, 1)
-
-
-def window_of(layer: Layer) -> Window:
-    """The parameters of a convolution's layer."""
-    values = layer.values
-    kernel, stride, dilation = (
-        _pair(values.get(name, (1, 1))) for name in ("kernel_shape", "strides", "dilations")
-    )  # fmt: skip
-    group = layer.number("group", 1)
-    out = layer.number("num_output")
-    size = layer.number("weight_data_size")
-    channels = size // group // (kernel[0] * kernel[1]) // max(1, out // group) * group
-    return Window(
-        channels, out, kernel, stride, dilation, bool(values.get("bias_term")), layer.number("activation_type"), group
-    )
-
-
-def _pair(values: tuple[int, ...]) -> tuple[int, int]:
-    return (1, values[0]) if len(values) == 1 else (values[-2], values[-1])
+from peakmem.engines.ncnn.window import Window, window_of
 
 
 def wants_winograd(window: Window, options: Options) -> bool:
@@ -112,9 +66,10 @@ def packed_weights(channels_in: int, channels_out: int, taps: int, lanes: int) -
 def create_convolution(loader: Loader, window: Window, weights: Held, side: int) -> Made:
     """create_pipeline of Convolution_x86 after its activation; `side` is 0 where sizes are not known yet."""
     options = loader.options
+    if options.arm and (options.packing or options.bf16_storage or not window.dilated):
+        return arm.create_convolution(loader, window, weights)
     scalar = 2 if options.bf16_storage else 4
-    dilated = window.dilation[0] == window.dilation[1] != 1 and window.kernel[0] == window.kernel[1]
-    if not options.packing and dilated and window.stride == (1, 1) and not options.bf16_storage:
+    if not options.packing and window.dilated and not options.bf16_storage:
         # a convolution without dilation inside, computed place by place
         loader.helper("Convolution")
         inner = create_convolution(loader, replace(window, dilation=(1, 1), activation=0), weights, 0)
@@ -127,7 +82,7 @@ def create_convolution(loader: Loader, window: Window, weights: Held, side: int)
             name = "winograd63"
         else:
             name = "winograd43" if options.winograd43 else "winograd23"
-        elements = WINOGRAD[name][1]
+        elements = tiles.WINOGRAD[name][1]
         m, _, k = tiles.winograd(window.channels_out, 0, window.channels_in, options)
         passing = loader.take("workspace", (options.threads, 1, elements * m * k))
         loader.take(
@@ -191,6 +146,8 @@ def _has_kernel(window: Window, into: int, out: int, options: Options) -> bool:
 @rule("Convolution")
 def _convolution(loader: Loader, layer: Layer) -> Made:
     window = window_of(layer)
+    if layer.int8:
+        return int8.load_convolution(loader, layer, window)
     arrays = loader.read_all(layer)
     if layer.values.get("dynamic_weight"):
         return Made("dynamic")
@@ -203,12 +160,17 @@ def _convolution(loader: Loader, layer: Layer) -> Made:
 @rule("ConvolutionDepthWise")
 def _depthwise(loader: Loader, layer: Layer) -> Made:
     window = window_of(layer)
+    if layer.int8:
+        return int8.load_depthwise(loader, layer, window)
     arrays = loader.read_all(layer)
     if layer.values.get("dynamic_weight"):
         return Made("dynamic")
     loader.activation(window.activation)
     if window.channels_in == window.group == window.channels_out:
         pack = loader.options.pack(window.group)
+        if loader.options.arm:
+            made = arm.create_depthwise(loader, window, arrays[0])
+            return made or _groups(loader, window, arrays)
         if pack > 1:
             loader.heap.burst(2 * STRUCTURES["Packing"] + PARAMETERS)
             loader.take("repacked weights", (window.group // pack, window.taps), 4 * pack)
@@ -223,12 +185,7 @@ def _depthwise(loader: Loader, layer: Layer) -> Made:
 
 def _groups(loader: Loader, window: Window, arrays: list[Held]) -> Made:
     """create_group_ops: a convolution for each group, with a copy of its weights."""
-    part = replace(
-        window,
-        channels_in=window.channels_in // window.group,
-        channels_out=window.channels_out // window.group,
-        group=1,
-    )
+    part = window.part
     loader.heap.take("objects", 8 * window.group)
     made = Made("groups")
     for _ in range(window.group):

@@ -180,7 +180,7 @@ def _shuffle(call: Call, bottoms: Sequence[Mat]) -> list[Mat]:
     return [made]
 
 
-@forward("Eltwise")
+@forward("Eltwise", "RotaryEmbed")
 def _eltwise(call: Call, bottoms: Sequence[Mat]) -> list[Mat]:
     mat = bottoms[0]
     return [call.new(mat.sizes, mat.scalar, mat.pack, call.blob)]
@@ -230,8 +230,9 @@ def _moved(call: Call, bottoms: Sequence[Mat]) -> list[Mat]:
     if top == mat.sizes:
         return [share(mat)]
     pack = call.options.pack(top[0])
-    outer = call.layer.number("front") if len(top) == 3 else call.layer.number("top") if len(top) == 2 else 0
-    shift = outer if call.layer.type == "Padding" else call.layer.number("coffset")
+    names = ("left", "top", "front", "front") if call.layer.type == "Padding" else ("w", "h", "c", "c")
+    outer = names[len(top) - 1]
+    shift = call.layer.number(outer if call.layer.type == "Padding" else f"{outer}offset")
     if mat.pack == 1 or (pack == mat.pack and shift % mat.pack == 0):
         return [call.new(top, mat.scalar, mat.pack, call.blob)]
     loose = call.packing(mat, 1, call.work)
@@ -251,16 +252,18 @@ def _permute(call: Call, bottoms: Sequence[Mat]) -> list[Mat]:
     if len(mat.sizes) == 1 or call.layer.number("order_type") == 0:
         return [share(mat)]
     top = call.top()
-    return [call.new(top, mat.scalar, call.options.pack(top[0]), call.blob)]
+    return [call.new(top, mat.scalar, call.options.pack(top[0]) if len(top) < 4 else 1, call.blob)]
     # 1.0.20261020 permutes packed blobs; the commit above does not yet, so this is from its requests
 
 
-@forward("PixelShuffle", "Reorg", "GLU", "Embed", "Tile", "DeepCopy", "Flip", "Reduction")
+@forward(
+    "PixelShuffle", "Reorg", "GLU", "Embed", "Embed int8", "Tile", "Flip", "Diag", "Einsum", "CopyTo", "PriorBox",
+    "ROIAlign", "ROIPooling", "PSROIPooling", "StatisticsPooling",
+)  # fmt: skip
 def _plain(call: Call, bottoms: Sequence[Mat]) -> list[Mat]:
     """A top of its own, and nothing else of size."""
     scalar = bottoms[0].scalar if bottoms and call.layer.type != "Embed" else 4
-    pack = bottoms[0].pack if call.layer.type == "DeepCopy" else 1
-    return [call.new(call.top(at), scalar, pack, call.blob) for at in range(len(call.layer.tops))]
+    return [call.new(call.top(at), scalar, 1, call.blob) for at in range(len(call.layer.tops))]
 
 
 def fallback(call: Call, _: Sequence[Mat]) -> list[Mat]:

@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from peakmem.engines.ncnn import tiles
-from peakmem.engines.ncnn.convolution import WINOGRAD, Window, preferred_tile, window_of
+from peakmem.engines.ncnn import arm, tiles
+from peakmem.engines.ncnn.convolution import preferred_tile
 from peakmem.engines.ncnn.forward import forward, padded, same
 from peakmem.engines.ncnn.forward_products import multiply
 from peakmem.engines.ncnn.layers import STRUCTURES
 from peakmem.engines.ncnn.load import PARAMETERS, WRAPPER, Made
 from peakmem.engines.ncnn.mat import Mat, Sizes
+from peakmem.engines.ncnn.pools import Allocator
 from peakmem.engines.ncnn.run import Call, release, share
+from peakmem.engines.ncnn.window import Window, window_of
 
 
 def bordered(call: Call, mat: Mat, window: Window) -> Mat:
@@ -50,26 +52,33 @@ def compute(call: Call, window: Window, made: Made, border: Mat, top: Sizes) -> 
     rows, columns = top[-2:]
     if made.algorithm == "dilated" and min(rows, columns) >= window.dilation[0]:
         _dilated(call, window, made.groups[0], border, top)
-    elif made.algorithm in WINOGRAD:
-        chosen = preferred_tile(window, min(border.sizes[-2:]), options, made.algorithm)
-        side, elements = WINOGRAD[chosen]
+    elif made.algorithm in tiles.WINOGRAD:
+        chosen = made.algorithm
+        if not options.arm:
+            chosen = preferred_tile(window, min(border.sizes[-2:]), options, made.algorithm)
+        side, elements = tiles.WINOGRAD[chosen]
         places = tiles.parts(rows, side) * tiles.parts(columns, side)
-        m, n, k = tiles.winograd(window.channels_out, places, window.channels_in, options)
+        tiled = arm.winograd if options.arm else tiles.winograd
+        m, n, k = tiled(window.channels_out, places, window.channels_in, options)
+        scalar = 2 if options.arithmetic else 4
         count_n, count_k = tiles.parts(places, n), tiles.parts(window.channels_in, k)
-        inputs = call.raw(count_n, count_k, elements, k * n)
+        inputs = call.raw(count_n, count_k, elements, k * n, scalar=scalar)
         if options.threads > 1 and count_n * count_k < options.threads:
-            release(call.raw(n * elements * k))
+            release(call.raw(n * elements * k, scalar=scalar))
         else:
-            release(call.raw(options.threads, 1, n * elements * k))
-        release(call.raw(options.threads, 1, n * elements * m))
+            release(call.raw(options.threads, 1, n * elements * k, scalar=scalar))
+        release(call.raw(options.threads, 1, n * elements * m, scalar=scalar))
         release(inputs)
     elif made.algorithm == "gemm":
         depth = window.channels_in * window.taps
         places = rows * columns
-        m, n, k = tiles.convolution(window.channels_out, places, depth, options, scalar=border.scalar)
+        if options.arm:
+            m, n, k = arm.convolution(window.channels_out, places, depth, options)
+        else:
+            m, n, k = tiles.convolution(window.channels_out, places, depth, options, scalar=border.scalar)
         inputs = call.raw(tiles.parts(places, n), tiles.parts(depth, k), k * n, scalar=border.scalar)
         if depth > k:
-            release(call.raw(options.threads, 1, n * m))
+            release(call.raw(options.threads, 1, n * m, scalar=2 if options.arithmetic else 4))
         release(inputs)
     else:
         call.heap.burst(4 * window.taps)
@@ -119,12 +128,7 @@ def _depthwise(call: Call, bottoms: Sequence[Mat]) -> list[Mat]:
         call.heap.burst(4 * window.taps)
         release(border)
         return [made]
-    part = replace(
-        window,
-        channels_in=window.channels_in // window.group,
-        channels_out=window.channels_out // window.group,
-        group=1,
-    )
+    part = window.part
     into, out = options.pack(part.channels_in), options.pack(part.channels_out)
     loose = call.packing(border, into, call.work) if mat.pack > into else share(border)
     spread = call.new(top, mat.scalar, out, call.work) if out < made.pack else share(made)
@@ -153,13 +157,12 @@ def _deconvolution(call: Call, bottoms: Sequence[Mat]) -> list[Mat]:
     )
     cut = any(pad > 0 for pad in values.get("pads", ())) or bool(values.get("output_w") and values.get("output_h"))
     pack = call.options.pack(window.channels_out)
-    full = call.new((window.channels_out, *sizes), mat.scalar, pack, call.work if cut else call.blob)
-    if call.made.gemm is not None:
-        m, _, k = call.made.gemm.tiles
-        columns = mat.sizes[1] * mat.sizes[2]
-        product = call.new((m, columns), 4, pack, call.work if cut else call.blob)
-        multiply(call, m, columns, k, constant_a=True)
-        release(product)
+    where = call.work if cut else call.blob
+    full = call.new((window.channels_out, *sizes), mat.scalar, pack, where)
+    if call.made.groups:
+        full = _deconvolved_groups(call, window, mat, full)
+    else:
+        _product(call, call.made, mat, pack, where)
     if not cut:
         return [full]
     held = WRAPPER + STRUCTURES["Crop"] + PARAMETERS
@@ -168,3 +171,34 @@ def _deconvolution(call: Call, bottoms: Sequence[Mat]) -> list[Mat]:
     call.heap.take("objects", -held)
     release(full)
     return [made]
+
+
+def _product(call: Call, how: Made, mat: Mat, pack: int, where: Allocator) -> None:
+    """The product of a transposed convolution, before its columns are added up."""
+    if how.gemm is not None:
+        m, _, k = how.gemm.tiles
+        columns = mat.sizes[1] * mat.sizes[2]
+        product = call.new((m, columns), 4, pack, where)
+        multiply(call, m, columns, k, constant_a=True)
+        release(product)
+
+
+def _deconvolved_groups(call: Call, window: Window, mat: Mat, full: Mat) -> Mat:
+    """Group by group; what is packed at last lies among the blobs, whatever it was to replace."""
+    part = window.part
+    into, out = call.options.pack(part.channels_in), call.options.pack(part.channels_out)
+    loose = call.packing(mat, into, call.work) if mat.pack > into else share(mat)
+    unpacked = out < full.pack
+    spread = call.new(full.sizes, mat.scalar, out, call.work) if unpacked else share(full)
+    whose = full.memory.allocator if full.memory is not None else call.work
+    for one in call.made.groups:
+        _product(call, one, mat, out, call.work if unpacked or whose is None else whose)
+    if unpacked and whose is not call.blob:
+        packed = call.new(full.sizes, mat.scalar, full.pack, call.blob)
+        release(full)
+        full = packed
+    if unpacked:
+        call.heap.burst(2 * WRAPPER + STRUCTURES["Packing"] + PARAMETERS)
+    release(spread)
+    release(loose)
+    return full

@@ -1,19 +1,21 @@
-"""Workspace of products of matrices: tiles of what is not constant, gates, scores of attention.
+"""Workspace of products of matrices: tiles of what is not constant, scores of attention.
 
 Sources: `src/layer/x86/gemm_x86.cpp` (gemm_x86, gemm_AT_x86, gemm_BT_x86, gemm_AT_BT_x86), `innerproduct_x86.cpp`,
-`multiheadattention_x86.cpp`, `lstm_x86.cpp`, `src/layer/matmul.cpp`, commit a4d2ea1d (2026-07-22).
+`multiheadattention_x86.cpp`, `src/layer/matmul.cpp`, commit a4d2ea1d (2026-07-22).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from peakmem.engines.ncnn import tiles
+from peakmem.engines.ncnn.arm import product_tiles
 from peakmem.engines.ncnn.forward import flattened, forward
+from peakmem.engines.ncnn.layers import Layer
 from peakmem.engines.ncnn.mat import Mat
-from peakmem.engines.ncnn.run import Call, release
+from peakmem.engines.ncnn.run import Call, release, share
 
 
 @forward("InnerProduct")
@@ -47,7 +49,7 @@ def multiply(
     `transposed` for a result written the other way round, `added` for a C of the result's sizes.
     """  # fmt: skip
     options = call.options if not threads else replace(call.options, threads=threads)
-    tile_m, tile_n, tile_k = tiles.gemm(m, n, k, options, scalar=scalar)
+    tile_m, tile_n, tile_k = product_tiles(m, n, k, options, scalar=scalar)
     count_m, count_n, count_k = tiles.parts(m, tile_m), tiles.parts(n, tile_n), tiles.parts(k, tile_k)
     inner = None if constant_b else call.raw(count_n, count_k, tile_k * tile_n, scalar=scalar)
     result = None
@@ -60,9 +62,21 @@ def multiply(
     release(inner)
 
 
-@forward("Gemm")
-def _gemm(call: Call, bottoms: Sequence[Mat]) -> list[Mat]:
-    layer, values = call.layer, call.layer.values
+@dataclass(frozen=True, slots=True)
+class Product:
+    """What one Gemm computes: (m, k) by (k, n), and its C."""
+
+    m: int
+    n: int
+    k: int
+    constant_a: bool
+    constant_b: bool
+    added: Mat | None
+
+
+def product_of(layer: Layer, bottoms: Sequence[Mat]) -> Product:
+    """Sizes of a product whose operands may be constant."""
+    values = layer.values
     constant_a, constant_b = bool(values.get("constantA")), bool(values.get("constantB"))
     given = list(bottoms)
     a = None if constant_a else given.pop(0)
@@ -74,19 +88,75 @@ def _gemm(call: Call, bottoms: Sequence[Mat]) -> list[Mat]:
     if b is not None:
         rows, columns = b.sizes[0], b.sizes[-1]
         n, k = (rows, columns) if values.get("transB") else (columns, rows)
-    top = call.top()
+    return Product(m, n, k, constant_a, constant_b, given[0] if given else None)
+
+
+@forward("Gemm")
+def _gemm(call: Call, bottoms: Sequence[Mat]) -> list[Mat]:
+    layer, values, top = call.layer, call.layer.values, call.top()
+    one = product_of(layer, bottoms)
     pack = layer.number("output_elempack") or call.options.pack(top[0])
     short = call.options.bf16_storage
+    c = one.added
+    scaled = call.new(c.sizes, 4, c.pack, call.work) if c is not None and values.get("beta", 1.0) != 1.0 else None
     made = call.new(top, 2 if short and layer.number("output_elemtype") != 1 else 4, pack, call.blob)
     added = (
         layer.number("constant_broadcast_type_C") == 3
         if values.get("constantC")
-        else any(len(mat.sizes) == 2 and mat.sizes == (m, n) for mat in given)
+        else c is not None and len(c.sizes) == 2 and c.sizes == (one.m, one.n)
     )
     multiply(
-        call, m, n, k, constant_a=constant_a, constant_b=constant_b, transposed=bool(values.get("output_transpose")),
-        added=added, scalar=2 if short else 4,
+        call, one.m, one.n, one.k, constant_a=one.constant_a, constant_b=one.constant_b,
+        transposed=bool(values.get("output_transpose")), added=added, scalar=2 if short else 4,
     )  # fmt: skip
+    release(scaled)
+    return [made]
+
+
+@forward("Gemm int8")
+def _gemm_int8(call: Call, bottoms: Sequence[Mat]) -> list[Mat]:
+    """Gemm_x86::forward_int8: a scale for each row, sums in 32 bits."""
+    layer, options, top = call.layer, call.options, call.top()
+    one = product_of(layer, bottoms)
+    made = call.new(top, 4, layer.number("output_elempack") or options.pack(top[0]), call.blob)
+    tile_m, tile_n, tile_k = tiles.gemm(one.m, one.n, one.k, options, scalar=1)
+    count_m, count_n, count_k = (
+        tiles.parts(size, tile) for size, tile in ((one.m, tile_m), (one.n, tile_n), (one.k, tile_k))
+    )
+    held = []
+    if not one.constant_b:
+        held.append(call.raw(count_n, count_k, tile_k * tile_n, scalar=1))
+    if not one.constant_a:
+        held.append(call.raw(one.m))
+    held.append(call.raw(one.m))
+    held.append(call.raw(options.threads, 1, tile_n * tile_m))
+    if not one.constant_a:
+        count = count_m if options.threads > count_m else options.threads
+        held.append(call.raw(count, count_k, (tile_k + options.shift(tile_m, tile_k)) * tile_m, scalar=1))
+    for mat in reversed(held):
+        release(mat)
+    return [made]
+
+
+@forward("Gemm blocks")
+def _gemm_blocks(call: Call, bottoms: Sequence[Mat]) -> list[Mat]:
+    """Weights in blocks: of 8 bits with the rows quantised by block, of 4 and 6 one by one; from requests."""
+    layer, options = call.layer, call.options
+    one, top = product_of(layer, bottoms), call.top()
+    if layer.block_bits != 8:
+        return [call.new(top, 4, 1, call.blob)]
+    scalar = 2 if options.bf16_storage and layer.number("output_elemtype") != 1 else 4
+    made = call.new(top, scalar, layer.number("output_elempack") or options.pack(top[0]), call.blob)
+    tile_m, tile_n, _ = tiles.gemm(one.m, 0, one.k, options, scalar=1)
+    tile_m, tile_n = min(one.m, tile_m), min(one.n, tiles.even(tile_n, one.n, 8 if options.lanes == 16 else 4))
+    rows = tiles.parts(one.m, tile_m) * tile_m
+    held = [
+        call.raw(options.threads * tile_m, tile_n),
+        call.raw(rows, one.k, scalar=1),
+        call.raw(rows, tiles.parts(one.k, layer.block_size)),
+    ]
+    for mat in reversed(held):
+        release(mat)
     return [made]
 
 
@@ -94,58 +164,44 @@ def _gemm(call: Call, bottoms: Sequence[Mat]) -> list[Mat]:
 def _attention(call: Call, bottoms: Sequence[Mat]) -> list[Mat]:
     layer = call.layer
     embedded, heads = layer.number("embed_dim"), max(1, layer.number("num_heads", 1))
-    query = bottoms[0]
-    key = bottoms[1] if len(bottoms) > 1 else query
-    value = bottoms[2] if len(bottoms) > 2 else key
+    cached, masked = bool(layer.values.get("kv_cache")), bool(layer.values.get("attn_mask"))
+    given = list(bottoms)
+    if cached and len(given) > 2:
+        given = given[:-2]
+    mask = given.pop() if masked and len(given) > 1 else None
+    query, key, value = given[0], given[min(1, len(given) - 1)], given[-1]
     part, source, target = embedded // heads, query.sizes[0], key.sizes[0]
 
     def projected(mat: Mat) -> Mat:
-        made = call.new((embedded, mat.sizes[0]), 4, 1, call.blob)
-        multiply(call, embedded, mat.sizes[0], mat.sizes[1], constant_a=True)
+        made = call.new((embedded, mat.sizes[0]), mat.scalar, 1, call.blob)
+        multiply(call, embedded, mat.sizes[0], mat.sizes[1], constant_a=True, scalar=mat.scalar)
         return made
 
+    loose = call.packing(mask, 1, call.blob) if mask is not None and mask.pack > 1 else mask
     queries, keys = projected(query), projected(key)
     scores = call.new((source * heads, target), 4, 1, call.blob)
     for _ in range(heads):
-        multiply(call, source, target, part, threads=1, added=bool(layer.values.get("attn_mask")))
+        single = call.raw(*mask.sizes[-2:]) if mask is not None and mask.scalar == 2 else None
+        multiply(call, source, target, part, threads=1, added=masked, scalar=queries.scalar)
+        release(single)
     release(queries)
     release(keys)
     values = projected(value)
+    floats = call.cast(values, 4, call.blob) if values.scalar == 2 else share(values)
     mixed = call.new((embedded, source), 4, 1, call.blob)
     for _ in range(heads):
         multiply(call, source, part, target, threads=1, transposed=True)
+    release(floats)
     release(values)
     top = call.top()
     made = call.new(top, 4, call.options.pack(top[0]), call.blob)
     multiply(call, source, top[-1], embedded, constant_b=True)
     release(mixed)
     release(scores)
-    return [made]
-
-
-@forward("LSTM")
-def _lstm(call: Call, _: Sequence[Mat]) -> list[Mat]:
-    layer = call.layer
-    hidden, out = layer.number("hidden_size"), layer.number("num_output")
-    directions = 2 if layer.number("direction") == 2 else 1
-    told = len(layer.tops) == 3
-    where = call.blob if told else call.work
-    state = call.new((directions, out), 4, 1, where)
-    cell = call.new((directions, hidden), 4, 1, where)
-    made = call.new(call.top(), 4, 1, call.blob)
-    halves = [call.raw(call.top()[0], out) for _half in range(2)] if directions == 2 else []
-    for _direction in range(directions):
-        gates = call.raw(hidden, 4)
-        if out != hidden:
-            release(call.raw(hidden))
-        release(gates)
-    for half in reversed(halves):
-        release(half)
-    if told:
-        return [made, state, cell]
-    release(cell)
-    release(state)
-    return [made]
+    if loose is not mask:
+        release(loose)
+    extra = [call.new(call.top(at), 4, 1, call.blob) for at in range(1, len(layer.tops))]
+    return [made, *extra]
 
 
 @forward("MatMul")

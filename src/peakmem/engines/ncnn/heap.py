@@ -25,8 +25,8 @@ class Heap:
     peak_at: str = ""
     step: str = ""
     # what is being done, for `peak_at`
-    teamed: bool = False
-    # whether the OpenMP runtime has begun
+    teamed: int = 0
+    # threads of the largest loop so far; 0 before the OpenMP runtime has begun
 
     def take(self, category: Category, nbytes: int) -> None:
         """`nbytes` more of one category; negative gives back."""
@@ -52,10 +52,12 @@ class Heap:
         self.take("objects", -nbytes)
 
     def team(self, threads: int) -> None:
-        """A loop for several threads; the first brings up the OpenMP runtime."""
-        if not self.teamed:
-            self.teamed = True
-            self.take("objects", OPENMP + (OPENMP_POOL if threads > 1 else 0) + OPENMP_THREAD * (threads - 1))
+        """A loop for several threads; the first brings up the OpenMP runtime, the first of two or more its pool."""
+        if threads > self.teamed:
+            before, self.teamed = self.teamed, threads
+            more = 0 if before else OPENMP
+            more += OPENMP_POOL if threads > 1 >= before else 0
+            self.take("objects", more + OPENMP_THREAD * (threads - max(1, before)))
         if threads == 1:
             self.burst(TEAM)
 
@@ -74,6 +76,7 @@ WHAT: dict[Category, str] = {
     "inputs and outputs": "matrices of the caller",
     "activations": "blobs in use",
     "workspace": "padding, im2col and Winograd tiles, packing; originals of weights while they are repacked",
+    "state": "keys and values of earlier tokens, with room for more",
     "pools": "kept by the two pools for the next request, or more than a request needs",
     "objects": "layers, their lists, the extractor; a table measured by type of layer",
     "allocator": "64 bytes behind each block, 32 for its place in a pool's list",

@@ -50,9 +50,9 @@ PACKED = frozenset((
     "AbsVal", "BNLL", "BatchNorm", "BinaryOp", "Cast", "Clip", "Concat", "Convolution", "Convolution1D",
     "ConvolutionDepthWise", "Crop", "Deconvolution", "DeconvolutionDepthWise", "DeepCopy", "DeformableConv2D",
     "Dequantize", "Dropout", "ELU", "Eltwise", "Erf", "Flatten", "GELU", "Gemm", "GridSample", "GroupNorm",
-    "HardSigmoid", "HardSwish", "InnerProduct", "Interp", "LayerNorm", "Mish", "MultiHeadAttention", "Noop", "PReLU",
-    "Packing", "Padding", "Permute", "Pooling", "Quantize", "RMSNorm", "ReLU", "Requantize", "Reshape", "SELU",
-    "Scale", "ShuffleChannel", "Sigmoid", "Slice", "Softmax", "Split", "Swish", "TanH", "UnaryOp",
+    "HardSigmoid", "HardSwish", "InnerProduct", "Interp", "LayerNorm", "Mish", "MultiHeadAttention", "Noop",
+    "Normalize", "PReLU", "Packing", "Padding", "Permute", "Pooling", "Quantize", "RMSNorm", "ReLU", "Requantize",
+    "Reshape", "SELU", "Scale", "ShuffleChannel", "Sigmoid", "Slice", "Softmax", "Split", "Swish", "TanH", "UnaryOp",
 ))  # fmt: skip
 # they accept packed blobs; the others get channels one by one
 ANY_PACKING = frozenset(("Clip", "HardSigmoid", "Permute"))
@@ -76,6 +76,8 @@ _WINDOWS = frozenset(("kernel_shape", "strides", "dilations", "pads"))
 # attributes that the file has as single numbers
 SMALL_STRING = 15
 # characters that std::string keeps in itself
+BLOCKED = 400
+# quantize_term of a Gemm from which on its weights are quantised in blocks
 MAT = 88
 # sizeof(Mat)
 BLOB = 128
@@ -123,6 +125,25 @@ class Layer:
         if self.type == "BinaryOp":
             return bool(self.values.get("with_scalar"))
         return self.type in INPLACE
+
+    @property
+    def int8(self) -> bool:
+        """Whether it has int8 weights, in the file or from the moment it is loaded."""
+        if self.type == "Gemm":
+            term = self.number("quantize_term")
+            return 0 < term < BLOCKED
+        return bool(self.values.get("int8_scale_term"))
+
+    @property
+    def block_bits(self) -> int:
+        """Bits of a weight of a Gemm that is quantised in blocks, 0 where it is not."""
+        term = self.number("quantize_term") if self.type == "Gemm" else 0
+        return term // 100 if term >= BLOCKED else 0
+
+    @property
+    def block_size(self) -> int:
+        """Weights of such a block."""
+        return 32 << self.number("quantize_term") % 10
 
     def weight(self, name: str) -> Weight | None:
         """The array called `name`, None where the layer has none."""

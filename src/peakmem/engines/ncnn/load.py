@@ -48,11 +48,14 @@ class Made:
 class Loader:
     """Creates layers one after another."""
 
-    def __init__(self, heap: Heap, options: Options, hints: Mapping[str, Sizes]) -> None:
+    def __init__(self, heap: Heap, options: Options, hints: Mapping[str, Sizes], *, empty: bool = False) -> None:
         self.heap = heap
         self.options = options
         self.hints = hints
         # shapes that the file says, so that they are known when weights are transformed
+        self.empty = empty
+        # no .bin: all weights are floats of zero (DataReaderFromEmpty), also those that a .bin would have as int8
+        self.mapped = options.mapped and not empty
 
     # -- arrays --------------------------------------------------------------------------
 
@@ -80,11 +83,11 @@ class Loader:
 
         Half precision goes through a vector of as many shorts as the file has bytes: twice of what it reads.
         """
-        dtype = weight.dtype or FLOAT32
+        dtype = self.stored(weight)
         half = dtype.name == "float16"
-        if self.options.mapped and not half:
+        if self.mapped and not half:
             return Held("weights", 0)
-        if half and not self.options.mapped:
+        if half and not self.mapped:
             passing = -(-weight.count * 2 // 4) * 4 * 2
             self.heap.take("workspace", passing)
             held = self._cast(weight.count)
@@ -108,6 +111,18 @@ class Loader:
         self.parallel()
         self.heap.take("objects", -helper)
         return held
+
+    def stored(self, weight: Weight) -> DType:
+        """How the reader gets it."""
+        return FLOAT32 if self.empty else weight.dtype or FLOAT32
+
+    def element(self, weight: Weight) -> int:
+        """Bytes of an element as the layer gets it."""
+        return 1 if _bytes(self.stored(weight)) == 1 else 4
+
+    def floats(self, layer: Layer) -> bool:
+        """Whether the first array of a layer is not int8 yet."""
+        return _bytes(self.stored(layer.weights[0])) > 1
 
     def read_all(self, layer: Layer) -> list[Held]:
         """All arrays of a layer in the order of the file."""

@@ -1,20 +1,25 @@
-"""Products of matrices when they are loaded: inner products, Gemm, transposed convolutions, attention, LSTM.
+"""Products of matrices when they are loaded: inner products, Gemm, transposed convolutions, attention.
 
 Sources: `innerproduct_x86.cpp`, `innerproduct_fp.h`, `innerproduct_bf16s.h`, `gemm_x86.cpp`, `deconvolution_x86.cpp`,
-`deconvolution_packed.h`, `deconvolutiondepthwise_x86.cpp`, `convolution1d_packed.h`, `multiheadattention_x86.cpp` and
-`lstm_x86.cpp` in `src/layer/x86`, commit a4d2ea1d (2026-07-22).
+`deconvolution_packed.h`, `deconvolutiondepthwise_x86.cpp`, `deformableconv2d_x86.cpp`, `convolution1d_packed.h`,
+`multiheadattention_x86.cpp` in `src/layer/x86`, commit a4d2ea1d (2026-07-22); `sdpa_x86.cpp` and `matmul_x86.cpp`
+thereafter (nihui/ncnn 9f13b3ed, Tencent/ncnn 0449e2e0).
 """
 
 from __future__ import annotations
 
-from peakmem.engines.ncnn import tiles
-from peakmem.engines.ncnn.convolution import copy_if_padded, packed_weights, window_of
+from peakmem.engines.ncnn import int8, tiles
+from peakmem.engines.ncnn.arm import product_tiles
+from peakmem.engines.ncnn.convolution import copy_if_padded, packed_weights
 from peakmem.engines.ncnn.layers import STRUCTURES, Layer
 from peakmem.engines.ncnn.load import PARAMETERS, WRAPPER, Held, Loader, Made, rule
+from peakmem.engines.ncnn.window import Window, window_of
 
 
 @rule("InnerProduct")
 def _inner_product(loader: Loader, layer: Layer) -> Made:
+    if layer.int8:
+        return int8.load_inner_product(loader, layer)
     options = loader.options
     arrays = loader.read_all(layer)
     loader.helper("Flatten")
@@ -40,14 +45,14 @@ def create_gemm(loader: Loader, m: int, n: int, k: int, a: Held | None, b: Held 
     """create_pipeline of Gemm_x86: constant matrices are tiled, C is kept."""
     options = loader.options
     if a is not None:
-        tile_m, _, tile_k = tiles.gemm(m, 0, k, options, scalar=scalar)
+        tile_m, _, tile_k = product_tiles(m, 0, k, options, scalar=scalar)
         short = loader.take("workspace", (m, k), 2) if scalar == 2 else None
         loader.take("repacked weights", (tiles.parts(m, tile_m), tiles.parts(k, tile_k), tile_k * tile_m), scalar)
         loader.parallel()
         loader.original(a)
         loader.give(short)
     if b is not None:
-        _, tile_n, tile_k = tiles.gemm(0, n, k, options, scalar=scalar)
+        _, tile_n, tile_k = product_tiles(0, n, k, options, scalar=scalar)
         short = loader.take("workspace", (n, k), 2) if scalar == 2 else None
         loader.take("repacked weights", (tiles.parts(n, tile_n), tiles.parts(k, tile_k), tile_k * tile_n), scalar)
         loader.parallel()
@@ -58,6 +63,10 @@ def create_gemm(loader: Loader, m: int, n: int, k: int, a: Held | None, b: Held 
 
 @rule("Gemm")
 def _gemm(loader: Loader, layer: Layer) -> Made:
+    if layer.int8:
+        return int8.load_gemm(loader, layer)
+    if layer.block_bits:
+        return int8.load_blocks(loader, layer)
     given = iter(loader.read_all(layer))
     a, b = (next(given, None) if layer.values.get(f"constant{side}") else None for side in "AB")
     m, n, k = (layer.number(f"constant{side}") for side in "MNK")
@@ -71,20 +80,49 @@ def _convolution_1d(loader: Loader, layer: Layer) -> Made:
         return Made("dynamic")
     window = window_of(layer)
     sizes = packed_weights(window.channels_in, window.channels_out, window.taps, loader.options.lanes)
-    view = copy_if_padded(loader, window)
     loader.take("repacked weights", sizes, 2 if loader.options.bf16_storage else 4)
-    loader.give(view)
     loader.original(arrays[0])
     return Made("packed")
 
 
-@rule("Deconvolution")
-def _deconvolution(loader: Loader, layer: Layer) -> Made:
+@rule("DeformableConv2D")
+def _deformable(loader: Loader, layer: Layer) -> Made:
     options = loader.options
     window = window_of(layer)
     arrays = loader.read_all(layer)
+    loader.activation(window.activation)
+    depth = window.channels_in * window.taps
+    if not options.sgemm:
+        into, out = options.pack(window.channels_in), options.pack(window.channels_out)
+        loader.take("repacked weights", (depth * window.channels_out // (into * out),), 4 * into * out)
+        loader.original(arrays[0])
+        return Made("packed")
+    loader.helper("Gemm")
+    passing = loader.take("workspace", (window.channels_out, depth))
+    view = copy_if_padded(loader, window)
+    loader.give(view)
+    loader.heap.burst(PARAMETERS)
+    scalar = 2 if options.bf16_storage else 4
+    made = create_gemm(loader, window.channels_out, 0, depth, Held("workspace", 0), None, scalar=scalar)
+    if options.light:
+        loader.give(passing)
+    else:
+        loader.heap.move("workspace", "weights", passing.nbytes)
+    loader.original(arrays[0])
+    return Made("gemm", gemm=made)
+
+
+@rule("Deconvolution")
+def _deconvolution(loader: Loader, layer: Layer) -> Made:
+    arrays = loader.read_all(layer)
     if layer.values.get("dynamic_weight"):
         return Made("dynamic")
+    return create_deconvolution(loader, window_of(layer), arrays[0])
+
+
+def create_deconvolution(loader: Loader, window: Window, weights: Held) -> Made:
+    """create_pipeline of Deconvolution_x86."""
+    options = loader.options
     loader.activation(window.activation)
     rows = window.taps * window.channels_out
     if options.bf16_storage or not options.sgemm:
@@ -93,7 +131,7 @@ def _deconvolution(loader: Loader, layer: Layer) -> Made:
         sizes = packed_weights(window.channels_in, window.channels_out, window.taps, options.lanes)
         loader.take("repacked weights", sizes, 2 if options.bf16_storage else 4)
         loader.give(view, turned)
-        loader.original(arrays[0])
+        loader.original(weights)
         return Made("packed")
     loader.helper("Gemm")
     loader.heap.take("objects", PARAMETERS)
@@ -107,7 +145,7 @@ def _deconvolution(loader: Loader, layer: Layer) -> Made:
         # the product keeps what it was made of
         loader.heap.move("workspace", "weights", passing.nbytes)
     loader.heap.take("objects", -PARAMETERS)
-    loader.original(arrays[0])
+    loader.original(weights)
     return Made("gemm", gemm=made)
 
 
@@ -115,6 +153,8 @@ def _deconvolution(loader: Loader, layer: Layer) -> Made:
 def _deconvolution_depthwise(loader: Loader, layer: Layer) -> Made:
     window = window_of(layer)
     arrays = loader.read_all(layer)
+    if layer.values.get("dynamic_weight"):
+        return Made("dynamic")
     pack = loader.options.pack(window.group)
     if window.channels_in == window.group == window.channels_out:
         turned = loader.take("workspace", (window.group * window.taps,))
@@ -127,7 +167,17 @@ def _deconvolution_depthwise(loader: Loader, layer: Layer) -> Made:
             loader.heap.move("workspace", "repacked weights", turned.nbytes)
         loader.original(arrays[0])
         return Made("depthwise")
-    return Made("unmodelled")
+    loader.activation(window.activation)
+    part = window.part
+    loader.heap.take("objects", 8 * window.group)
+    made = Made("groups")
+    for _ in range(window.group):
+        weights = loader.take("weights", (part.taps * part.channels_in * part.channels_out,))
+        loader.heap.take("objects", STRUCTURES["Deconvolution"] + PARAMETERS)
+        made.groups.append(create_deconvolution(loader, part, weights))
+        loader.heap.take("objects", -PARAMETERS)
+    loader.original(arrays[0])
+    return made
 
 
 @rule("MultiHeadAttention")
@@ -144,7 +194,11 @@ def _attention(loader: Loader, layer: Layer) -> Made:
         shared = Held(weights.category, 0)
         # the layer itself holds the array until all products are made
         first = sizes[0] > 0
-        made.groups.append(create_gemm(loader, *sizes, shared if first else None, None if first else shared))
+        scalar = 2 if first and loader.options.bf16_storage else 4
+        # the last product stays in single precision
+        made.groups.append(
+            create_gemm(loader, *sizes, shared if first else None, None if first else shared, scalar=scalar)
+        )
         loader.heap.take("objects", -PARAMETERS)
     for _ in range(2):
         loader.helper("Gemm")
@@ -153,39 +207,25 @@ def _attention(loader: Loader, layer: Layer) -> Made:
     return made
 
 
+@rule("SDPA")
+def _scaled_dot_product(loader: Loader, layer: Layer) -> Made:
+    loader.helper("Softmax")
+    if layer.values.get("scale"):
+        loader.helper("Gemm")
+    loader.helper("Gemm")
+    return Made("attention")
+
+
+@rule("Spectrogram", "InverseSpectrogram")
+def _spectrum(loader: Loader, layer: Layer) -> Made:
+    """The window, and the sum of its squares where it is normalised by it."""
+    loader.take("weights", (layer.number("n_fft") + (layer.number("normalized") == 2),))
+    return Made()
+
+
 @rule("MatMul")
 def _matmul(loader: Loader, layer: Layer) -> Made:
-    """A Gemm inside, in 1.0.20261020; not yet in the commit above, so taken from the counter's log."""
+    """A Gemm inside."""
     loader.read_all(layer)
     loader.helper("Gemm")
     return Made("gemm")
-
-
-@rule("LSTM")
-def _lstm(loader: Loader, layer: Layer) -> Made:
-    options = loader.options
-    directions = 2 if layer.number("direction") == 2 else 1
-    hidden, out = layer.number("hidden_size"), layer.number("num_output")
-    size = layer.number("weight_data_size") // directions // hidden // 4
-    shapes = (
-        (directions, hidden * 4, size),
-        (directions, 4, hidden),
-        (directions, hidden * 4, out),
-        (directions, out, hidden),
-    )
-    arrays = []
-    for weight, shape in zip(layer.weights, shapes, strict=False):
-        held = loader.read(weight)
-        if shape[1] * shape[2] * 4 % 16 and held.nbytes:
-            copy = loader.take("weights", shape)
-            loader.give(held)
-            held = copy
-        arrays.append(held)
-    rows, element = (hidden // 2 + hidden % 2, 32) if options.lanes >= 8 else (hidden, 16)
-    loader.take("repacked weights", (directions, rows, size), element)
-    loader.take("repacked weights", (directions, 1, hidden), 16)
-    loader.take("repacked weights", (directions, rows, out), element)
-    loader.parallel()
-    for held in arrays[:3]:
-        loader.original(held)
-    return Made("lstm")

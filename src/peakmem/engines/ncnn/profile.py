@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from peakmem.engines.ncnn import convolution, forward_convolution, forward_products, products
+from peakmem.engines.ncnn import (
+    arm,
+    convolution,
+    forward_attention,
+    forward_convolution,
+    forward_int8,
+    forward_others,
+    forward_products,
+    forward_recurrent,
+    products,
+    recurrent,
+)
 from peakmem.engines.ncnn.forward import BESIDE, FORWARD, fallback, nothing
 from peakmem.engines.ncnn.heap import Heap
 from peakmem.engines.ncnn.layers import (
@@ -24,12 +36,17 @@ from peakmem.engines.ncnn.mat import Mat, Shared, Sizes
 from peakmem.engines.ncnn.options import Options, options_of
 from peakmem.engines.ncnn.pools import Pool, System
 from peakmem.engines.ncnn.run import Call, Extractor, Forward, Network
-from peakmem.engines.prediction import Category, Moment, Prediction, Processor, Unmodelled, Value
+from peakmem.engines.ncnn.window import window_of
+from peakmem.engines.prediction import Category, Holding, Moment, Prediction, Processor, Unmodelled, Value
 from peakmem.errors import UsageError
 from peakmem.ir.graph import Graph
 
-_RULES = (convolution, products, forward_convolution, forward_products)
+_RULES = (
+    convolution, products, recurrent, forward_attention, forward_convolution, forward_int8, forward_others,
+    forward_products, forward_recurrent,
+)  # fmt: skip
 # imported for the rules that they register
+GROUPED = ("ConvolutionDepthWise", "DeconvolutionDepthWise")
 VERIFIED = "1.0.20261020"
 FACE = 1490
 # of the network with its face in Python, its pools and what the runner keeps; measured
@@ -63,7 +80,7 @@ class Profile:
     """How ncnn allocates."""
 
     name = "ncnn"
-    domain = "ncnn"
+    reads = ("ncnn",)
 
     def predict(self, graph: Graph, settings: Mapping[str, Value], processor: Processor) -> Prediction:
         """What ncnn holds with `graph`, all dimensions bound.
@@ -83,7 +100,7 @@ class Profile:
             more = settled - result.live[STEADY_RUN - 1]
             notes += (f"steady is after run {STEADY_RUN}; the pools take {more:,} B more up to run {first}",)
         return Prediction(
-            self.name, VERIFIED, dict(settings), result.moments, missing, notes,
+            self.name, "" if options.arm else VERIFIED, dict(settings), result.moments, missing, notes,
             {
                 "blob requests": len(blobs), "workspace requests": len(works), "runs simulated": len(result.live),
                 "most live bytes": settled,
@@ -104,6 +121,11 @@ def simulate(graph: Graph, options: Options, *, most: int = MOST_RUNS) -> Simula
         )
     heap = Heap()
     layers = tuple(layer_of(graph, operator) for operator in graph.operators)
+    if not options.int8 and any(layer.int8 for layer in layers):
+        raise UsageError(
+            "with int8_inference=off ncnn reads int8 weights as if they were floats, past their end",
+            expected="int8_inference=on for a network with int8 layers",
+        )
     used = {name for layer in layers for name in (*layer.bottoms, *layer.tops)} | set(graph.inputs)
     sizes = {name: numbers(graph.tensors[name].shape, name) for name in used}
     blobs = (*graph.inputs, *(top for layer in layers for top in layer.tops))
@@ -116,15 +138,17 @@ def simulate(graph: Graph, options: Options, *, most: int = MOST_RUNS) -> Simula
     for layer in layers:
         heap.take("objects", structure_bytes(layer))
     heap.burst(FILE + PARAMETERS)
-    reading = FILE if any(detail.name == ".bin file" for detail in graph.details) and not options.mapped else 0
+    filed = any(detail.name == ".bin file" for detail in graph.details)
+    reading = FILE if filed and not options.mapped else 0
     heap.take("objects", reading)
-    loader = Loader(heap, options, _hints(graph, sizes))
+    loader = Loader(heap, options, _hints(graph, sizes), empty=not filed)
     made = tuple(loader.create(layer) for layer in layers)
     heap.take("objects", -reading)
     heap.step = "end of loading"
     heap.take("objects", HANDLE * (len(layers) + len(graph.inputs)))
     heap.burst(LISTS + LISTED * (len(layers) + len(graph.inputs)))
     moments = [heap.moment("load")]
+    outside = _mapped(graph) if options.mapped else ()
 
     inputs = {}
     for name in graph.inputs:
@@ -153,7 +177,14 @@ def simulate(graph: Graph, options: Options, *, most: int = MOST_RUNS) -> Simula
             break
             # from here on all repeats
         seen.add(state)
-    return Simulated(tuple(moments), tuple(requests), tuple(live))
+    found = tuple(replace(moment, outside=outside) for moment in moments)
+    return Simulated(found, tuple(requests), tuple(live))
+
+
+def _mapped(graph: Graph) -> tuple[Holding, ...]:
+    """The .bin where it is mapped: all of it was read by the end of loading."""
+    size = next((detail.nbytes for detail in graph.details if detail.name == ".bin file"), None)
+    return (Holding("file", size, "the .bin, mapped: pages of the file"),) if size else ()
 
 
 def _allocator(heap: Heap, options: Options, category: Category) -> Pool | System:
@@ -161,6 +192,8 @@ def _allocator(heap: Heap, options: Options, category: Category) -> Pool | Syste
 
 
 def _forward(layer: Layer) -> Forward:
+    if layer.int8 or layer.block_bits:
+        return FORWARD.get(f"{layer.type} {'int8' if layer.int8 else 'blocks'}", fallback)
     return FORWARD.get(layer.type, fallback)
 
 
@@ -174,33 +207,56 @@ def _hints(graph: Graph, sizes: Mapping[str, Sizes]) -> Mapping[str, Sizes]:
 
 
 def unmodelled(graph: Graph, options: Options) -> tuple[Unmodelled, ...]:
-    """Layers for which there is no rule, or not for this way of theirs."""
+    """Layers for which there is no rule, or not for this way of theirs, with what they may hold beside."""
     found = []
     for operator in graph.operators:
-        kind, values = operator.op_type, operator.attributes
-        title = f"{operator.name} ({kind})"
-        if kind not in FORWARD and kind not in INPLACE:
-            found.append(Unmodelled(title, "no rule: counted with its weights and its results, without workspace"))
-        elif values.get("int8_scale_term") or values.get("quantize_term"):
-            found.append(Unmodelled(title, "int8 is not modelled: counted as if it were computed in float"))
-        elif kind == "DeconvolutionDepthWise" and not _depthwise(layer_of(graph, operator)):
-            found.append(Unmodelled(title, "transposed convolutions in groups of several channels are not modelled"))
-        elif kind == "MultiHeadAttention" and options.threads > 1:
-            found.append(Unmodelled(title, "heads run side by side: whose workspace overlaps depends on timing"))
-        elif values.get("dynamic_weight"):
-            found.append(Unmodelled(title, "weights that come as blobs are not modelled"))
-        elif options.bf16_storage and kind in ("MultiHeadAttention", "SDPA"):
-            found.append(Unmodelled(title, "bf16 of this type is not modelled: counted as float"))
+        layer = layer_of(graph, operator)
+        reason = _missing(layer, options)
+        if reason:
+            made = (numbers(graph.tensors[name].shape, name) for name in operator.outputs)
+            size = sum(weight.count for weight in layer.weights) + sum(math.prod(sizes) for sizes in made)
+            extra = 0
+            if layer.type in forward_others.FOUND:
+                read = [numbers(graph.tensors[name].shape, name) for name in layer.bottoms]
+                extra = forward_others.lists_bytes(layer, read)
+            found.append(Unmodelled(layer.title, reason, 4 * size + extra))
     return tuple(found)
 
 
+def _missing(layer: Layer, options: Options) -> str:
+    """Why a layer is not modelled; empty where it is."""
+    kind, values = layer.type, layer.values
+    if kind not in FORWARD and kind not in INPLACE:
+        return "no rule: counted with its weights and its results, without workspace"
+    quantised = values.get("quantize_term") and not layer.int8 and not layer.block_bits
+    if quantised or (layer.int8 and f"{kind} int8" not in FORWARD):
+        return "int8 of this type is not modelled: counted as if it were computed in float"
+    if values.get("dynamic_weight"):
+        return "weights that come as blobs are not modelled"
+    if options.bf16_storage and not options.arm and kind in GROUPED and not layer.int8 and not _depthwise(layer):
+        return "in bf16 ncnn computes the groups in single precision from weights of bf16, past their end; it may crash"
+    if kind in forward_others.FOUND:
+        return "how many boxes are found depends on the data: counted as many as there may be, without their lists"
+    if options.arm and layer.int8:
+        return "int8 on Arm is not modelled: counted with the tiles of x86_64"
+    if options.arm and kind in arm.OTHERWISE:
+        return "its layer for Arm has not been read: counted by the rule of x86_64"
+    if kind == "MultiHeadAttention" and values.get("kv_cache"):
+        return "the cache of keys and values of this type is not modelled: counted without"
+    if kind == "MultiHeadAttention" and options.threads > 1:
+        return "heads run side by side: whose workspace overlaps depends on timing; counted one after another"
+    return ""
+
+
 def _depthwise(layer: Layer) -> bool:
-    window = convolution.window_of(layer)
+    window = window_of(layer)
     return window.channels_in == window.group == window.channels_out
 
 
 def _notes(options: Options) -> tuple[str, ...]:
     notes = [f"tiles for {options.l2_bytes:,} B of cache of level 2, {options.lanes} floats in a register"]
+    if options.arm:
+        notes.append("unverified: rules for aarch64 follow the source of ncnn and were never measured")
     if options.threads > 1:
         notes.append("stacks of threads are address space, not heap")
     if options.mapped:

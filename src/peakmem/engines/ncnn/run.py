@@ -7,8 +7,9 @@ a4d2ea1d (2026-07-22). What one type of layer does stands in `forward`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from peakmem.engines.ncnn import arm
 from peakmem.engines.ncnn.heap import Heap
 from peakmem.engines.ncnn.layers import ANY_PACKING, BF16, MAT, PACKED, STRUCTURES, Layer
 from peakmem.engines.ncnn.load import PARAMETERS, WRAPPER, Made
@@ -198,10 +199,14 @@ class Extractor:
         self.heap.step = f"output {name}"
         call = self._call(Layer(name, "extract", (), (), {}, ()), Made())
         mat = share(self.mats[name])
+        if mat.memory is not None and mat.memory.block is not None and mat.memory.block.category == "state":
+            return mat
+            # a cache says that it packs 0 elements, so that it is neither unpacked nor cast
         if self.options.packing and mat.pack != 1:
             mat = self._exchanged(mat, call.packing(mat, 1, self.blob))
-        if mat.scalar == 2:
+        if mat.scalar == (2 if self.options.bf16_storage else 1):
             mat = self._exchanged(mat, call.cast(mat, 4, self.blob))
+            # int8 is left as it is where blobs may be bf16
         if mat.memory is not None and mat.memory.allocator is self.blob and self.blob.pooled:
             copy = call.new(mat.sizes, mat.scalar, mat.pack, System(self.heap, "inputs and outputs"))
             mat = self._exchanged(mat, copy)
@@ -213,7 +218,11 @@ class Extractor:
         return new
 
     def _call(self, layer: Layer, made: Made) -> Call:
-        return Call(layer, made, self.options, self.heap, self.blob, self.work, self.network.sizes)
+        options = self.options
+        if options.arithmetic and layer.type not in arm.SHORT:
+            options = replace(options, widest=4)
+            # floats, four side by side
+        return Call(layer, made, options, self.heap, self.blob, self.work, self.network.sizes)
 
     def _layer(self, layer: Layer, made: Made) -> None:
         """do_forward_layer."""
@@ -263,18 +272,21 @@ class Extractor:
         options, kind = self.options, call.layer.type
         if not mat.nbytes:
             return mat
-        short = options.bf16_storage and kind in BF16 and (kind != "Pooling" or accepts_packed(call.layer))
+        shorts = arm.SHORT if options.arm else BF16
+        short = options.bf16_storage and kind in shorts and not _floats_alone(call.layer)
         if mat.scalar == 4 and short:
             mat = self._exchanged(mat, call.cast(mat, 2, self.blob))
         pack = 1
         if options.packing:
             outer = mat.sizes[0]
-            if accepts_packed(call.layer):
-                if mat.scalar in (2, 4):
+            if accepts_packed(call.layer, options):
+                if options.arm and mat.scalar == 4:
+                    pack = 4 if outer % 4 == 0 else 1
+                elif mat.scalar in (2, 4):
                     pack = options.pack(outer)
                 elif mat.scalar == 1:
                     pack = 8 if outer % 8 == 0 else 1
-                if kind in ANY_PACKING:
+                if kind in ANY_PACKING and not options.arm:
                     pack = mat.pack
         if mat.pack != pack:
             mat = self._exchanged(mat, call.packing(mat, pack, self.blob))
@@ -283,6 +295,21 @@ class Extractor:
         return mat
 
 
-def accepts_packed(layer: Layer) -> bool:
+def _floats_alone(layer: Layer) -> bool:
+    """Layers that do without bf16 in one way of theirs: adaptive pooling, products with int8 weights."""
+    if layer.type == "Pooling":
+        return bool(layer.values.get("adaptive_pooling"))
+    if layer.block_bits == 8:
+        return False
+    return layer.type in ("Gemm", "MultiHeadAttention", "SDPA") and bool(
+        layer.values.get("quantize_term") or layer.values.get("int8_scale_term")
+    )
+
+
+def accepts_packed(layer: Layer, options: Options) -> bool:
     """Whether a layer accepts packed blobs; adaptive pooling does not (Pooling_x86::create_pipeline)."""
-    return layer.type in PACKED and not (layer.type == "Pooling" and layer.values.get("adaptive_pooling"))
+    if layer.block_bits in (4, 6):
+        return False
+    return layer.type in (arm.PACKED if options.arm else PACKED) and not (
+        layer.type == "Pooling" and layer.values.get("adaptive_pooling")
+    )

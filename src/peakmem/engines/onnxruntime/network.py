@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
+from types import MappingProxyType
 from typing import Any
 
 from peakmem.errors import GraphError
@@ -32,6 +33,8 @@ class Value:
     values: tuple[Any, ...] | None = None
     outside: bool = False
     # a weight in another file, which is mapped: no bytes of the heap
+    named: tuple[int | str, ...] | None = None
+    # its shape in the engine's eyes, where the file leaves sizes open; "" for one without a name
 
     @property
     def count(self) -> int:
@@ -47,6 +50,16 @@ class Value:
     def asked(self) -> int:
         """Bytes that its buffer is asked for."""
         return -(-self.nbytes // ALIGNMENT) * ALIGNMENT
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the file says its whole shape."""
+        return self.named is None
+
+    def is_alike(self, other: Value) -> bool:
+        """Whether the engine can tell that both take the same bytes before they are computed."""
+        mine, theirs = self.named or self.shape, other.named or other.shape
+        return mine == theirs and "" not in mine and self.bits == other.bits
 
     @property
     def is_float(self) -> bool:
@@ -67,8 +80,10 @@ class Node:
     name: str = ""
     activation: str = ""
     # fused into it
-    inner_bytes: int = 0
-    # attributes it has in the file
+    graphs: tuple[Graph, ...] = ()
+    # inside it: of If, Loop and Scan
+    captured: tuple[str, ...] = ()
+    # values around it that they read
 
     def is_op(self, *op_types: str, domain: str = "") -> bool:
         """Whether it is one of these operators."""
@@ -78,7 +93,7 @@ class Node:
 class Network:
     """Nodes by number and values by name."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, shapes: Mapping[str, tuple[int | str, ...]] = MappingProxyType({})) -> None:
         self.nodes: dict[int, Node] = {}
         self.values: dict[str, Value] = {}
         self.inputs = list(graph.inputs)
@@ -97,12 +112,13 @@ class Network:
             sizes = tuple(size for size in tensor.shape if isinstance(size, int))
             bits = tensor.dtype.bits or 8 * (tensor.dtype.nbytes(1) or 0)
             self.values[tensor.name] = Value(
-                tensor.name, sizes, bits, tensor.dtype.kind, tensor.role == "constant", tensor.values
-            )
+                tensor.name, sizes, bits, tensor.dtype.kind, tensor.role == "constant", tensor.values,
+                named=None if tensor.role == "constant" else shapes.get(tensor.name),
+            )  # fmt: skip
         for operator in graph.operators:
             self.add(
                 operator.op_type, [*operator.inputs], [*operator.outputs], operator.domain, operator.attributes,
-                operator.name,
+                operator.name, operator.subgraphs,
             )  # fmt: skip
 
     def add(
@@ -113,11 +129,14 @@ class Network:
         domain: str = "",
         attributes: Mapping[str, Any] | None = None,
         name: str = "",
+        bodies: tuple[Graph, ...] = (),
     ) -> Node:
         """A new node, with the next number."""
         while inputs and not inputs[-1]:
             inputs = inputs[:-1]
         node = Node(self._next, op_type, inputs, outputs, domain, dict(attributes or {}), name)
+        node.graphs = bodies
+        node.captured = tuple(dict.fromkeys(name for body in bodies for name in body.captured()))
         self.nodes[node.number] = node
         self._next += 1
         return node
@@ -138,18 +157,27 @@ class Network:
         while f"{stem}_{number}" in self.values:
             number += 1
         made = Value(f"{stem}_{number}", shape, like.bits, like.kind, constant)
+        if like.named is not None and not constant:
+            made.named = tuple(
+                like.named[at] if at < len(like.named) and at < len(like.shape) and like.shape[at] == size else size
+                for at, size in enumerate(shape)
+            )
         self.values[made.name] = made
         return made
 
+    def maker(self, name: str) -> Node | None:
+        """The node that makes a value."""
+        return next((node for node in self.nodes.values() if name in node.outputs), None) if name else None
+
     def readers(self, name: str) -> list[Node]:
         """Nodes that read a value, once for each place."""
-        return [node for node in self.nodes.values() for one in node.inputs if one == name]
+        return [node for node in self.nodes.values() for one in (*node.inputs, *node.captured) if one == name]
 
     def reads(self) -> dict[str, int]:
         """How often each value is read, results of the network once more."""
         found: dict[str, int] = {}
         for node in self.nodes.values():
-            for name in node.inputs:
+            for name in (*node.inputs, *node.captured):
                 if name:
                     found[name] = found.get(name, 0) + 1
         for name in self.outputs:
@@ -168,7 +196,7 @@ class Network:
         of several the one with the larger number first.
         """
         makers = {name: node for node in self.nodes.values() for name in node.outputs if name}
-        read = {name for node in self.nodes.values() for name in node.inputs}
+        read = {name for node in self.nodes.values() for name in (*node.inputs, *node.captured)}
         stack = [
             (node, False)
             for node in sorted(self.nodes.values(), key=lambda node: node.number)
@@ -185,7 +213,7 @@ class Network:
                 continue
             seen.add(node.number)
             stack.append((node, True))
-            before = {makers[name].number: makers[name] for name in node.inputs if name in makers}
+            before = {makers[name].number: makers[name] for name in (*node.inputs, *node.captured) if name in makers}
             stack += [(before[number], False) for number in sorted(before) if number not in seen]
         return done
 

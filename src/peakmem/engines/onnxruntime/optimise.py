@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from math import prod
 
-from peakmem.engines.onnxruntime import layout
+from peakmem.engines.onnxruntime import eliminations, fusions, layout, nhwc, quantise
+from peakmem.engines.onnxruntime.match import other
 from peakmem.engines.onnxruntime.network import MICROSOFT, Growth, Network, Node, Value
 
 LEVELS = ("disable", "basic", "extended", "layout", "all")
@@ -22,26 +23,48 @@ GEMM_ACTIVATIONS: frozenset[str] = frozenset(
     {"Relu", "Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid", "Elu", "Softplus", "Softsign"}
 )
 # gemm_activation_fusion.cc
-UNREAD = ("LayerNormalization", "Attention", "Gelu", "Erf", "SimplifiedLayerNormalization", "Pad", "QuantizeLinear")
-# operators at whose place the optimiser does more than is modelled here
 
 
-def optimise(network: Network, level: str, block: int) -> None:
+def optimise(network: Network, level: str, block: int, architecture: str = "x86_64") -> None:
     """Rewrite `network` in place as `level` does; `block` channels form a block of the layout, 0 for none."""
     rank = LEVELS.index(level)
+    arm = architecture == "aarch64"
+    quantise.separate(network)
     if rank < LEVELS.index("layout"):
         expand(network)
     if rank >= LEVELS.index("basic"):
         eliminate(network)
+        eliminations.eliminate(network)
         fold_into_convolutions(network)
-        matmul_add(network)
-        matmul_transpose(network)
+        eliminations.share(network)
+        matmul_add(network, keep_attention=True)
+        eliminations.reshapes(network)
+        eliminations.share(network)
+        quantise.separate(network)
     if rank >= LEVELS.index("extended"):
-        activations(network)
+        quantise.activations(network)
+        if not arm:
+            quantise.unsigned(network)
+        quantise.fuse(network, signed=arm)
+        gemm_activations(network)
+        quantise.dynamic_products(network)
+        conv_activations(network)
         expand(network)
+        fusions.gelu(network)
+        fusions.layer_norm(network)
+        matmul_add(network)
+        fusions.gathers(network)
+        matmul_transpose(network)
+        fusions.bias_gelu(network)
+        fusions.skip_layer_norm(network)
+        fusions.fast_gelu(network)
+        fusions.bias_gelu(network)
         quick_gelu(network)
+        fusions.matmul_scale(network)
     if rank >= LEVELS.index("layout") and block:
         layout.transform(network, block)
+    if rank >= LEVELS.index("layout"):
+        nhwc.transform(network)
 
 
 def expand(network: Network) -> None:
@@ -131,8 +154,14 @@ def _replace(network: Network, conv: Node, place: int, shape: tuple[int, ...], l
     network.grown.append(Growth("basic", source.nbytes, made.nbytes, conv.name, outside))
 
 
-def matmul_add(network: Network) -> None:
-    """MatMul with a matrix and an Add of a vector become Gemm; of more than two axes, between two Reshapes."""
+def matmul_add(network: Network, *, keep_attention: bool = False) -> None:
+    """MatMul with a matrix and an Add of a vector become Gemm; of more than two axes, between two Reshapes.
+
+    Args:
+        keep_attention: leave those around attention, of which a LayerNormalization feeds three (matmul_add_fusion.cc,
+            AttentionPatternCache): the level after this one may fuse them otherwise.
+    """
+    kept: set[int] = set()
     for node in network.order():
         if not node.is_op("MatMul") or node.outputs[0] in network.outputs:
             continue
@@ -147,17 +176,39 @@ def matmul_add(network: Network) -> None:
         bias = network.values.get(other)
         if bias is None or bias.shape not in ((right.shape[1],), (1, right.shape[1])):
             continue
+        if keep_attention and len(left.shape) != 2 and _attention_like(network, node, add, kept):
+            continue
+        if len(left.shape) > 2 and not left.fixed:
+            # shapes that the file leaves open stay
+            continue
         rows = prod(left.shape[:-1])
         source, result = node.inputs[0], add.outputs[0]
         if len(left.shape) > 2:
             source = network.new_value("gemm_input", (rows, left.shape[-1]), left).name
             result = network.new_value("gemm_output", (rows, right.shape[1]), left).name
             _reshape(network, node.inputs[0], source, 2)
-        network.add("Gemm", [source, node.inputs[1], other], [result], attributes={"transB": 0}, name=node.name)
-        if len(left.shape) > 2:
             _reshape(network, result, add.outputs[0], len(left.shape))
+        network.add("Gemm", [source, node.inputs[1], other], [result], attributes={"transB": 0}, name=node.name)
         network.remove(node)
         network.remove(add)
+
+
+def _attention_like(network: Network, node: Node, add: Node, kept: set[int]) -> bool:
+    source = network.maker(node.inputs[0])
+    if (source is not None and source.number in kept) or add.number in kept:
+        return True
+    if source is None or source.op_type != "LayerNormalization":
+        return False
+    readers = network.readers(source.outputs[0])
+    adds = [reader for reader in readers if reader.is_op("Add")]
+    products = [reader for reader in readers if reader.is_op("MatMul")]
+    if len(adds) != 1 or len(products) != 3 or len(readers) != 4 + sum(one.is_op("Shape") for one in readers):
+        return False
+    behind = network.maker(other(adds[0], source.outputs[0]))
+    if behind is None or behind.op_type != "Add":
+        return False
+    kept |= {source.number, behind.number}
+    return True
 
 
 def _reshape(network: Network, source: str, result: str, rank: int) -> None:
@@ -166,31 +217,56 @@ def _reshape(network: Network, source: str, result: str, rank: int) -> None:
 
 
 def matmul_transpose(network: Network) -> None:
-    """A Transpose of the last two axes goes into the matrix product that alone reads it."""
+    """A Transpose that a matrix product alone reads goes into it: of the last two axes, or of the axes of the batch.
+
+    The latter brings the first axis next to the last one or behind it (matmul_transpose_fusion.cc, transBatch).
+    """
     for node in network.order():
-        if not node.is_op("MatMul"):
+        if not (node.is_op("MatMul") or node.is_op("FusedMatMul", domain=MICROSOFT)):
             continue
+        inputs, attributes, gone = list(node.inputs), dict(node.attributes), []
+        batches: list[bool] = []
         for place in (0, 1):
-            maker = next((one for one in network.nodes.values() if node.inputs[place] in one.outputs), None)
-            if maker is None or not maker.is_op("Transpose") or len(network.readers(maker.outputs[0])) > 1:
+            maker = network.maker(node.inputs[place])
+            batches.append(False)
+            if maker is None or not maker.is_op("Transpose") or maker.outputs[0] in network.outputs:
                 continue
             rank = len(network.values[maker.inputs[0]].shape)
-            turned = (*range(rank - 2), rank - 1, rank - 2)
-            if maker.outputs[0] in network.outputs or tuple(maker.attributes.get("perm", ())) != turned:
+            perm = tuple(maker.attributes.get("perm", tuple(reversed(range(rank)))))
+            turned = perm in ((*range(rank - 2), rank - 1, rank - 2), (*range(1, rank), 0))
+            batch = rank > 2 and perm in ((*range(1, rank - 1), 0, rank - 1), (*range(1, rank), 0))
+            if not turned and not batch:
                 continue
-            node.inputs[place] = maker.inputs[0]
-            node.op_type, node.domain = "FusedMatMul", MICROSOFT
-            node.attributes[f"trans{'AB'[place]}"] = 1
-            network.remove(maker)
-
-
-def activations(network: Network) -> None:
-    """An activation behind a convolution or a Gemm that nothing else reads goes into a new, fused node."""
-    kinds = {"Conv": (CONV_ACTIVATIONS, "FusedConv"), "Gemm": (GEMM_ACTIVATIONS, "FusedGemm")}
-    for node in network.order():
-        if node.domain or node.op_type not in kinds:
+            batches[place] = batch
+            inputs[place] = maker.inputs[0]
+            side = "AB"[place]
+            if turned:
+                attributes[f"trans{side}"] = 1 - int(attributes.get(f"trans{side}", 0))
+            if batch:
+                attributes[f"transBatch{side}"] = 1
+            if len(network.readers(maker.outputs[0])) == 1:
+                gone.append(maker)
+        if inputs == node.inputs:
             continue
-        fitting, fused = kinds[node.op_type]
+        network.add("FusedMatMul", inputs, [*node.outputs], MICROSOFT, attributes, node.name)
+        for one in (node, *gone):
+            network.remove(one)
+
+
+def conv_activations(network: Network) -> None:
+    """An activation behind a convolution that nothing else reads goes into a new, fused node."""
+    _activations(network, "Conv", CONV_ACTIVATIONS, "FusedConv")
+
+
+def gemm_activations(network: Network) -> None:
+    """The same behind a Gemm."""
+    _activations(network, "Gemm", GEMM_ACTIVATIONS, "FusedGemm")
+
+
+def _activations(network: Network, op_type: str, fitting: frozenset[str], fused: str) -> None:
+    for node in network.order():
+        if node.domain or node.op_type != op_type:
+            continue
         readers = network.readers(node.outputs[0])
         value = network.values.get(node.outputs[0])
         if len(readers) != 1 or node.outputs[0] in network.outputs or value is None or not value.is_float:

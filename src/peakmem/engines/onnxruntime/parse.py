@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from peakmem.engines.onnxruntime.arena import Arena
 from peakmem.engines.onnxruntime.network import Growth
 from peakmem.engines.onnxruntime.prepack import Packed
 
@@ -23,6 +24,8 @@ BELIEVED = 50_000_000
 # kSafeStringSize: bytes of a string that are reserved before any of them was read
 READ_BUFFER = 4 << 20
 # DEFAULT_PROTOBUF_BLOCK_SIZE
+LIST_HEADER = 8
+# bytes of a RepeatedField before its elements
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +51,28 @@ def string_steps(nbytes: int) -> list[int]:
     return steps
 
 
+def list_steps(begin: int, end: int, width: int = 1) -> list[int]:
+    """Sizes that a list of numbers takes, read block by block: at least doubled where a block ends within it.
+
+    protobuf, ParseContext::ReadPackedFixed and RepeatedField::Grow; blocks are those of the reader.
+
+    Args:
+        begin: where its numbers begin in the file.
+        end: where they end.
+        width: bytes in memory for one in the file: numbers of 32 and 64 bits are written shorter.
+    """
+    steps: list[int] = []
+    place = begin
+    while place < end:
+        place = min(end, (place // READ_BUFFER + 1) * READ_BUFFER)
+        needed = (place - begin) * width + LIST_HEADER
+        if not steps or needed > steps[-1]:
+            steps.append(max(needed, 2 * steps[-1]) if steps else needed)
+    return steps or [LIST_HEADER]
+
+
 def top(
-    stored: Sequence[int],
+    stored: Sequence[tuple[int, Sequence[int]]],
     grown: Sequence[Growth],
     kept: int,
     packed: Sequence[Packed],
@@ -58,11 +81,15 @@ def top(
     buffer: int = READ_BUFFER,
     early: int = 0,
     objects: int = 0,
+    made: Sequence[tuple[int, int]] = (),
+    arena: Arena | None = None,
+    unmade: int = 0,
 ) -> Top:
     """The highest point.
 
     Args:
-        stored: bytes of each weight in the file, in its order, without those in other files.
+        stored: of each weight in the file, in its order and without those in other files: bytes, and the sizes that
+            its content takes one after the other while it is read.
         grown: copies made while the graph is rewritten.
         kept: bytes of all weights on the heap after it.
         packed: what the kernels pack.
@@ -72,22 +99,30 @@ def top(
         buffer: of the reader, the whole file where it is smaller than READ_BUFFER.
         early: structures while the file is parsed.
         objects: structures from then on.
+        made: (bytes of the inputs, of the results) of nodes that are computed; inputs are copied, results stay until
+            the level ends.
+        arena: takes the packed weights that ask it, and stays as they leave it.
+        unmade: of the structures, what kernels bring after the weights became tensors.
     """
     tops: list[Top] = []
     live = 2 * whole
     if whole:
         buffer = 0
     sizes = []
-    for nbytes in stored:
-        steps = [nbytes + 1] if whole else string_steps(nbytes)
+    for nbytes, growing in stored:
+        steps = [nbytes + 1] if whole else list(growing)
         for before, after in zip([0, *steps], steps, strict=False):
             tops.append(Top(live + before + after + buffer + early, live, "parsing", early))
         live += steps[-1]
         sizes.append(steps[-1])
     live -= whole
-    for nbytes, string in zip(stored, sizes, strict=True):
-        tops.append(Top(live + nbytes + objects, live, "weights become tensors", objects))
+    for (nbytes, _), string in zip(stored, sizes, strict=True):
+        tops.append(Top(live + nbytes + objects - unmade, live, "weights become tensors", objects - unmade))
         live += nbytes - string
+    computed = live
+    for inputs, results in made:
+        tops.append(Top(computed + inputs + 2 * results + objects, live, "computing constants", objects))
+        computed += results
     for level, copies in (("basic", 3), ("layout", 4)):
         for growth in (growth for growth in grown if growth.level == level):
             among = growth.before_bytes + (copies - 1) * growth.after_bytes + 1
@@ -101,6 +136,16 @@ def top(
         tops.append(Top(live + planned + objects, live, "weights into one block", objects))
         live += planned
     for weight in packed:
-        tops.append(Top(live + weight.after_bytes + objects, live, f"packing {weight.name}", objects))
-        live += weight.after_bytes - (weight.before_bytes if weight.freed else 0)
+        scratch = weight.scratch
+        own = weight.after_bytes
+        if arena is not None:
+            if weight.in_arena:
+                arena.request(weight.after_bytes)
+                own = 0
+            if weight.scratch_in_arena:
+                arena.free(arena.request(scratch))
+                scratch = 0
+        pooled = arena.extended_bytes + arena.handle_bytes if arena is not None else 0
+        tops.append(Top(live + own + scratch + pooled + objects, live, f"packing {weight.name}", objects))
+        live += own - (weight.before_bytes if weight.freed else 0)
     return max(tops, key=lambda one: one.nbytes, default=Top(buffer + objects, 0, "parsing", objects))

@@ -76,11 +76,11 @@ def plan(network: Network, workspace: Mapping[int, tuple[int, ...]], *, reuse: b
                 original = holder.get(source, source)
                 holder[name] = original
                 uses[original] = uses.get(original, 0) + uses[name]
-            elif value is not None:
+            elif value is not None and value.asked:
                 asked[name] = step
                 born.setdefault(step, []).append(name)
             last[holder.get(name, name)] = step
-        for name in (*node.inputs, *node.outputs):
+        for name in (*node.inputs, *node.captured, *node.outputs):
             if not name or name in constant:
                 continue
             original = holder.get(name, name)
@@ -132,7 +132,7 @@ def _in_place(node: Node, name: str, network: Network, uses: dict[str, int], hol
 
 
 def _same(one: Value | None, other: Value | None) -> bool:
-    return one is not None and other is not None and one.shape == other.shape and one.bits == other.bits
+    return one is not None and other is not None and one.is_alike(other)
 
 
 def _freed(value: Value, free: list[str], network: Network) -> str | None:

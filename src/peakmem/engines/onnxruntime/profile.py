@@ -8,37 +8,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from peakmem.engines.onnxruntime import parse, prepack, workspace
+from peakmem.engines.onnxruntime import bodies, parse, prepack, quantised, workspace
 from peakmem.engines.onnxruntime.arena import Arena
-from peakmem.engines.onnxruntime.network import MICROSOFT, NCHWC, Network
+from peakmem.engines.onnxruntime.file import File, read
+from peakmem.engines.onnxruntime.fold import Folded, folded
+from peakmem.engines.onnxruntime.network import NCHWC, Network
 from peakmem.engines.onnxruntime.network import Value as NetworkValue
-from peakmem.engines.onnxruntime.objects import FIRST_RUN, PROTO, objects
-from peakmem.engines.onnxruntime.optimise import LEVELS, UNREAD, optimise
+from peakmem.engines.onnxruntime.objects import FIRST_RUN, PROTO, PROTO_ENTRY, QUANTISED, frame, objects
+from peakmem.engines.onnxruntime.optimise import LEVELS, optimise
 from peakmem.engines.onnxruntime.plan import Event, Plan, pattern_bytes, plan
 from peakmem.engines.prediction import Holding, Moment, Prediction, Processor, Unmodelled, Value
 from peakmem.errors import GraphError, UsageError
 from peakmem.ir.graph import Graph
 from peakmem.measuring.engine import engine
-from peakmem.passes.fold import fold_constants
 
 NAME = "onnxruntime"
-DOMAIN = ""
 VERIFIED = "1.31.1"
 FORMATS = ("onnx", "zoo")
 # a network of the zoo is what its export holds
 DOMAINS = ("", "ai.onnx", "com.microsoft")
 MEASURED = frozenset({
-    "Add", "AveragePool", "BatchNormalization", "Clip", "Concat", "Constant", "Conv", "ConvTranspose", "Cos", "Div",
-    "Dropout", "Elu", "Exp", "Flatten", "Floor", "Gemm", "GlobalAveragePool", "GlobalMaxPool", "HardSigmoid",
-    "HardSwish", "Identity", "InstanceNormalization", "LRN", "LeakyRelu", "Log", "MatMul", "MaxPool", "Mul", "Neg",
-    "PRelu", "ReduceMean", "ReduceSum", "Relu", "Reshape", "Resize", "Round", "Sigmoid", "Sign", "Sin", "Softmax",
-    "Softplus", "Softsign", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tanh", "Transpose", "Unsqueeze",
+    "Abs", "Add", "And", "AveragePool", "BatchNormalization", "Cast", "Celu", "Clip", "Concat", "Constant", "Conv",
+    "ConvTranspose", "Cos", "CumSum", "DepthToSpace", "DequantizeLinear", "Div", "Dropout", "DynamicQuantizeLinear",
+    "Elu", "Equal", "Erf", "Exp", "Expand", "Flatten", "Floor", "GRU", "Gather", "Gelu", "Gemm", "GlobalAveragePool",
+    "GlobalMaxPool", "Greater", "GreaterOrEqual", "GridSample", "HardSigmoid", "HardSwish", "Hardmax", "Identity",
+    "If", "InstanceNormalization", "LRN", "LSTM", "LayerNormalization", "LeakyRelu", "Less", "Log", "LogSoftmax",
+    "Loop", "LpNormalization", "LpPool", "MatMul", "MatMulInteger", "Max", "MaxPool", "Mean", "Min", "Mod", "Mul",
+    "Neg", "Not", "Or", "PRelu", "Pad", "Pow", "QGemm", "QLinearAdd", "QLinearConv", "QLinearGlobalAveragePool",
+    "QLinearMatMul", "QuantizeLinear", "RNN", "Range", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceSum", "Relu",
+    "Reshape", "Resize", "Round", "Scan", "ScatterND", "Selu", "Shape", "Shrink", "Sigmoid", "Sign", "Sin", "Slice",
+    "Softmax", "Softplus", "Softsign", "SpaceToDepth", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tanh",
+    "ThresholdedRelu", "Tile", "Transpose", "Trilu", "Unsqueeze", "Where",
 })  # fmt: skip
-# operators whose requests were compared with the engine's, or that are a view
-EXTERNAL_FROM = 1024
-# bytes; size_threshold of onnx.save_model
+# operators whose requests were compared with the engine's, that are a view, or that are elementwise like others here
 STEADY = 3
 # runs that are gone through; the pattern begins with the second
 
@@ -57,19 +60,21 @@ class _Run:
 
 
 def block_floats(processor: Processor) -> int:
-    """Channels of a block: MlasNchwcGetBlockSize, onnxruntime/core/mlas/lib/platform.cpp; 0 without the layout."""
+    """Channels of a block: NchwcBlockSize of onnxruntime/core/mlas/lib/platform.cpp; 0 without the layout.
+
+    8 on any x86-64 processor, also without AVX, and 16 with AVX-512; ARM has the layout only where the library was
+    built with MLAS_USE_ARM_NEON_NCHWC, which is taken to be off.
+    """
     if processor.architecture != "x86_64":
         return 0
-    if "avx512f" in processor.features:
-        return 16
-    return 8 if "avx" in processor.features else 0
+    return 16 if "avx512f" in processor.features else 8
 
 
 class OnnxRuntime:
     """How ONNX Runtime allocates."""
 
     name = NAME
-    domain = DOMAIN
+    reads = ("onnx",)
 
     def predict(self, graph: Graph, settings: Mapping[str, Value], processor: Processor) -> Prediction:
         """What ONNX Runtime holds with `graph`, all dimensions bound.
@@ -81,29 +86,49 @@ class OnnxRuntime:
         chosen = _settings(settings)
         _readable(graph)
         level = str(chosen["optimisation"])
+        file = read(graph)
         file_nodes = len(graph.operators)
         stored = [value for value in Network(graph).values.values() if value.constant]
-        network = Network(graph if level == "disable" else fold_constants(graph))
-        outside = _outside(graph, stored)
-        for value in stored:
-            if value.name in network.values:
-                network.values[value.name].outside = value.name in outside
-        missing = _unmodelled(network, chosen, processor)
-        optimise(network, level, block_floats(processor))
-        packed = prepack.pack(network) if chosen["prepacking"] else []
+        constants = Folded(graph) if level == "disable" else folded(graph, frozenset(file.shapes))
+        network = Network(constants.graph, file.shapes)
+        for value in network.values.values():
+            value.outside = value.name in file.external
+        missing = _unmodelled(network, processor)
+        optimise(network, level, block_floats(processor), processor.architecture)
+        packed = prepack.pack(network, processor.architecture) if chosen["prepacking"] else []
         sequential = chosen["execution_mode"] == "sequential"
         pattern = bool(chosen["mem_pattern"]) and sequential
         weights = network.weights()
         kept = sum(value.nbytes for value in weights if not value.outside)
         planned = sum(value.asked for value in weights) if pattern and not chosen["prepacking"] else 0
-        whole = _file_bytes(graph) if chosen["model_as_bytes"] else 0
+        whole = file.nbytes if chosen["model_as_bytes"] else 0
         if chosen["model_as_bytes"] and not whole:
             raise UsageError("model_as_bytes hands over a file, and this network has none", where=graph.source)
-        own = objects(network, level, int(chosen["threads"]), file_nodes, len(stored))
-        sizes = [value.nbytes for value in stored if value.name not in outside]
-        early = PROTO * (file_nodes + len(stored))
-        buffer = min(parse.READ_BUFFER, _file_bytes(graph) or sum(sizes))
-        top = parse.top(sizes, network.grown, kept, packed, planned, whole, buffer, early, own)
+        # operators of one provider follow each other in the parallel mode too: it has one stream of them
+        workers = int(chosen["threads"]) + (0 if sequential else max(1, int(chosen["inter_threads"])) - 1)
+        own = objects(network, level, workers, file_nodes, len(stored), file) + bodies.objects(network)
+        inside, packed_inside = bodies.weights(
+            network, packing=bool(chosen["prepacking"]), architecture=processor.architecture
+        )
+        unmade = QUANTISED * sum(node.op_type.startswith("Q") for node in network.nodes.values())
+        sizes = [_reading(value, file) for value in stored if value.name not in file.external]
+        early = PROTO * (file_nodes + len(stored)) + file.metadata_bytes + PROTO_ENTRY * file.metadata_entries
+        buffer = min(parse.READ_BUFFER, file.nbytes or sum(nbytes for nbytes, _ in sizes))
+        arena = _arena(chosen) if chosen["arena"] else None
+        top = parse.top(
+            sizes,
+            network.grown,
+            kept + inside,
+            packed,
+            planned,
+            whole,
+            buffer,
+            early,
+            own,
+            constants.made,
+            arena,
+            unmade,
+        )
 
         freed = {weight.name for weight in packed if weight.freed}
         names = {value.name for value in stored}
@@ -112,11 +137,6 @@ class OnnxRuntime:
             if value.name in names and value.name not in freed and not value.outside
         )  # fmt: skip
         made = sum(value.nbytes for value in weights if value.name not in names and value.name not in freed)
-        arena = _arena(chosen) if chosen["arena"] else None
-        if arena is not None:
-            for weight in packed:
-                if weight.in_arena:
-                    arena.request(weight.after_bytes)
         made += sum(weight.after_bytes for weight in packed if arena is None or not weight.in_arena)
         base = [Holding("objects", own, "registries, nodes, names, kernels")]
         if whole:
@@ -124,6 +144,10 @@ class OnnxRuntime:
         standing = [*base, Holding("weights", plain, "as stored")]
         if made:
             standing.append(Holding("repacked weights", made, "fused, in blocks or packed; originals freed"))
+        if inside:
+            standing.append(Holding("weights", inside, "of bodies: messages and tensors"))
+        if packed_inside:
+            standing.append(Holding("repacked weights", packed_inside, "of bodies, packed"))
         if planned:
             standing.append(Holding("repacked weights", planned, "a second copy in one block: not packed, patterns on"))
         if arena is not None and arena.grown:
@@ -136,17 +160,27 @@ class OnnxRuntime:
         copies = top.nbytes - top.standing - top.objects
         at_load.append(Holding("repacked weights", copies, "copies, growing strings, the reader's buffer"))
 
-        requests = plan(network, workspace.of(network, int(chosen["threads"])), reuse=bool(chosen["mem_reuse"]))
+        wanted = workspace.of(
+            network, int(chosen["threads"]), processor.architecture, packed=bool(chosen["prepacking"])
+        )
+        for node in network.nodes.values():
+            if node.graphs:
+                wanted[node.number] = (bodies.working(node, int(chosen["threads"]), processor.architecture) or 0,)
+        requests = plan(network, wanted, reuse=bool(chosen["mem_reuse"]))
         fed = sum(network.values[name].nbytes for name in network.inputs if name not in names)
         fed_holding = Holding("inputs and outputs", fed, "inputs, the caller's")
         runs = [_run(requests, arena, chosen, pattern=pattern and number > 0) for number in range(STEADY)]
         moments = [_loaded(standing, at_load, at_start, top.where)]
+        left = quantised.kept(network, processor.architecture)
+        if left:
+            standing.append(Holding("workspace", left, "a thread's own, from its first product of whole numbers on"))
         for phase, run in (("run 1", runs[0]), ("steady", runs[-1])):
             live = [*standing, fed_holding]
             if arena is not None:
                 live.append(Holding("pools", run.after, "the arena's extents and handles"))
             peak = [*standing, fed_holding, Holding("activations", run.top, "with results and working buffers")]
             peak.append(Holding("pools", run.held - run.top, "the arena's extents not in use, and handles"))
+            peak.append(Holding("objects", frame(network), "the list of values of a run"))
             where = requests.steps[run.step].name if run.step < len(requests.steps) else "the end"
             moments.append(Moment(phase, tuple(live), tuple(peak), where))  # type: ignore[arg-type]
         details = {
@@ -154,14 +188,24 @@ class OnnxRuntime:
             "nodes in blocks": sum(node.domain == NCHWC for node in network.nodes.values()),
             "weights": kept,
             "packed": sum(weight.after_bytes for weight in packed),
-            "activations at most": _live_peak(requests.events),
+            "activations at most": bodies.live_peak(requests.events),
             "pattern": pattern_bytes(requests.events),
         }
         if arena is not None:
             details["arena extended"] = sum(arena.grown)
             details |= {f"arena extent {number}": size for number, size in enumerate(arena.grown, 1)}
-        notes = (f"{len(outside)} weights are taken to lie in other files, mapped",) if outside else ()
-        return Prediction(NAME, VERIFIED, chosen, tuple(moments), missing, notes, details)
+        mapped = sum(value.nbytes for value in weights if value.outside and value.name not in freed)
+        if mapped:
+            beside = (Holding("file", mapped, "weights in other files, mapped and read in place"),)
+            moments = [replace(moment, outside=beside) for moment in moments]
+        notes = []
+        if file.external:
+            notes.append(f"{len(file.external)} weights lie in other files, which the engine maps")
+        if file.shapes:
+            notes.append("the file leaves sizes open: nothing that needs them is computed or fused at load")
+        if processor.architecture != "x86_64" or "avx512f" not in processor.features:
+            notes.append("rules for processors without AVX-512 come from the source and were not measured")
+        return Prediction(NAME, VERIFIED, chosen, tuple(moments), missing, tuple(notes), details=details)
 
 
 def _settings(settings: Mapping[str, Value]) -> dict[str, Value]:
@@ -194,21 +238,30 @@ def _readable(graph: Graph) -> None:
             )
 
 
-def _unmodelled(network: Network, chosen: Mapping[str, Value], processor: Processor) -> tuple[Unmodelled, ...]:
-    """What has no rule, each once."""
-    found: dict[str, str] = {}
+def _unmodelled(network: Network, processor: Processor) -> tuple[Unmodelled, ...]:
+    """What has no rule, each once, with what it may hold: weights and results of all its nodes."""
+    reasons: dict[str, str] = {}
+    nbytes: dict[str, int] = {}
     for node in network.nodes.values():
-        if node.op_type in UNREAD:
-            found[f"operator {node.op_type}"] = "the optimiser may fuse or fold around it in ways without a rule"
-        elif node.domain == MICROSOFT or node.op_type not in MEASURED:
-            found[f"operator {node.op_type}"] = "what its kernel packs or asks for while it runs was not measured"
+        reason = ""
+        if node.graphs:
+            known = bodies.working(node, 1, processor.architecture) is not None
+            reason = "" if known else "sizes inside its body are not known before it runs"
+        elif node.domain not in ("", "ai.onnx") and node.op_type not in MEASURED:
+            reason = "its kernel was not measured"
+        elif node.op_type not in MEASURED:
+            reason = "what its kernel packs or asks for while it runs was not measured"
         if any(name and name not in network.values for name in node.outputs):
-            found[f"operator {node.op_type}"] = f"the size of a result of {node.name} is not known before it runs"
-    if chosen["execution_mode"] == "parallel":
-        found["execution_mode=parallel"] = "operators are taken one after the other; together they hold more"
-    if processor.architecture != "x86_64":
-        found[f"processor {processor.architecture}"] = "packing and layout of that processor have no rule here"
-    return tuple(Unmodelled(what, reason) for what, reason in found.items())
+            reason = f"the size of a result of {node.name} is not known before it runs"
+        if reason:
+            what = f"operator {node.op_type}"
+            reasons[what] = reason
+            names = (*node.inputs, *node.outputs)
+            sizes = [network.values[name].nbytes for name in node.outputs if name in network.values]
+            sizes += [network.values[name].nbytes for name in names if network.weight(name) is not None]
+            nbytes[what] = nbytes.get(what, 0) + sum(sizes)
+            nbytes[what] += sum(tensor.nbytes or 0 for body in node.graphs for tensor in body.tensors.values())
+    return tuple(Unmodelled(what, reason, nbytes.get(what, 0)) for what, reason in reasons.items())
 
 
 def _loaded(standing: list[Holding], peak: list[Holding], pools: Holding, where: str) -> Moment:
@@ -219,38 +272,19 @@ def _loaded(standing: list[Holding], peak: list[Holding], pools: Holding, where:
     return Moment("load", live, tuple(peak), where)
 
 
-def _outside(graph: Graph, stored: list[NetworkValue]) -> frozenset[str]:
-    """Weights in other files, which the engine maps.
-
-    The graph does not say which they are. A file that is smaller than its real weights has some; then all of at least
-    EXTERNAL_FROM bytes are taken to lie outside, as `onnx.save` places them.
-    """
-    size = _file_bytes(graph)
-    if not size or size >= sum(value.nbytes for value in stored if value.kind == "float"):
-        # whole numbers may be stored shorter than they are
-        return frozenset()
-    return frozenset(value.name for value in stored if value.nbytes >= EXTERNAL_FROM)
-
-
-def _file_bytes(graph: Graph) -> int:
-    """Bytes of the file it was read from; 0 without one."""
-    path = Path(graph.source)
-    return path.stat().st_size if graph.source and path.is_file() else 0
+def _reading(value: NetworkValue, file: File) -> tuple[int, list[int]]:
+    """(bytes, sizes that its content takes while it is read) of a weight in the file."""
+    if value.name not in file.numbers:
+        return value.nbytes, parse.string_steps(value.nbytes)
+    begin, end = file.numbers[value.name]
+    if value.kind == "float" and value.bits >= 32:
+        return value.nbytes, parse.list_steps(begin, end)
+    # numbers as short as they are: at most one for a byte, each of 4 or 8 bytes in memory
+    return value.nbytes, [value.count * max(4, value.bits // 8) + parse.LIST_HEADER]
 
 
 def _arena(chosen: Mapping[str, Value]) -> Arena:
     return Arena(str(chosen["arena_extend"]), int(chosen["arena_initial_chunk"]), int(chosen["arena_max_extend"]))
-
-
-def _live_peak(events: tuple[Event, ...]) -> int:
-    live = most = 0
-    sizes: dict[str, int] = {}
-    for event in events:
-        live += event.nbytes - (sizes.pop(event.value) if event.nbytes == 0 else 0)
-        if event.nbytes:
-            sizes[event.value] = event.nbytes
-        most = max(most, live)
-    return most
 
 
 def _run(requests: Plan, arena: Arena | None, chosen: Mapping[str, Value], *, pattern: bool) -> _Run:
@@ -290,4 +324,7 @@ def _run(requests: Plan, arena: Arena | None, chosen: Mapping[str, Value], *, pa
 
 def predict(graph: Graph, settings: Mapping[str, Value], processor: Processor) -> Prediction:
     """`OnnxRuntime.predict`."""
-    return OnnxRuntime().predict(graph, settings, processor)
+    return PROFILE.predict(graph, settings, processor)
+
+
+PROFILE = OnnxRuntime()

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from math import prod
 
+from peakmem.engines.onnxruntime import quantised
 from peakmem.engines.onnxruntime.network import ALIGNMENT, MICROSOFT, Network, Node
+from peakmem.engines.onnxruntime.prepack import GATES
 
 PER_THREAD = 16 * 1024
 # MLAS_CONV_WORKING_BUFFER_SIZE_PER_THREAD, in floats
@@ -20,10 +22,16 @@ STRIDE_ALIGNMENT = 16
 # MLAS_SGEMM_STRIDEN_THREAD_ALIGN
 
 
-def of(network: Network, threads: int) -> dict[int, tuple[int, ...]]:
+def of(
+    network: Network, threads: int, architecture: str = "x86_64", *, packed: bool = True
+) -> dict[int, tuple[int, ...]]:
     """Bytes of each request by node number, for nodes that ask for any."""
     found = {}
     for node in network.nodes.values():
+        whole = quantised.of(node, network, architecture, packed=packed)
+        if whole:
+            found[node.number] = tuple(-(-nbytes // ALIGNMENT) * ALIGNMENT for nbytes in whole if nbytes)
+            continue
         requests: tuple[int, ...] = ()
         if node.is_op("Conv") or node.is_op("FusedConv", domain=MICROSOFT):
             requests = (convolution(node, network, threads),)
@@ -33,6 +41,13 @@ def of(network: Network, threads: int) -> dict[int, tuple[int, ...]]:
             requests = response(node, network)
         elif node.is_op("Softmax", "LogSoftmax"):
             requests = softmax(node, network)
+        elif node.is_op("LSTM", "GRU"):
+            requests = recurrent(node, network)
+        elif node.is_op("BiasGelu", "FastGelu", domain=MICROSOFT) and len(node.inputs) > 1:
+            # the sum with the bias (contrib_ops/cpu/bert/bias_gelu.cc)
+            requests = (network.values[node.inputs[0]].count,)
+        elif node.is_op("Where"):
+            requests = selection(node, network)
         if any(requests):
             found[node.number] = tuple(-(-floats * 4 // ALIGNMENT) * ALIGNMENT for floats in requests if floats)
     return found
@@ -98,3 +113,42 @@ def softmax(node: Node, network: Network) -> tuple[int, ...]:
         return ()
     axis = int(node.attributes.get("axis", -1)) % max(len(value.shape), 1)
     return () if axis == len(value.shape) - 1 else (value.count, value.count)
+
+
+def recurrent(node: Node, network: Network) -> tuple[int, ...]:
+    """Floats of an LSTM or GRU: results nobody reads, then for each direction states, gates of all steps, biases.
+
+    core/providers/cpu/rnn/uni_directional_lstm.cc (AllocateBuffers) and deep_cpu_gru.cc, as 1.31.1 asks for them.
+    """
+    source = network.values[node.inputs[0]]
+    steps, batch, features = source.shape
+    directions, columns, _ = network.values[node.inputs[1]].shape
+    hidden = columns // GATES[node.op_type]
+    state = batch * hidden
+    missing = (2 if node.op_type == "LSTM" else 1) - len([name for name in node.outputs[1:] if name])
+    found = [directions * state] * max(0, missing)
+    backward = ("reverse", b"reverse", "bidirectional", b"bidirectional")
+    for number in range(directions):
+        if node.op_type == "LSTM":
+            found += [state, state, state, hidden, hidden, steps * state * 4, hidden, hidden, hidden, hidden]
+        else:
+            found += [state, state, state, state, hidden, hidden, hidden, steps * state * 3]
+        if number == directions - 1 and node.attributes.get("direction", "forward") in backward:
+            found += [steps * batch * features, steps * state]
+    return tuple(found)
+
+
+def selection(node: Node, network: Network) -> tuple[int, ...]:
+    """Words of 4 bytes of Where's halves, each broadcast with the condition (core/providers/cpu/tensor/where_op.cc)."""
+    values = [network.values.get(name) for name in node.inputs]
+    if len(values) != 3 or any(value is None for value in values):
+        return ()
+    condition, *sides = (value for value in values if value is not None)
+    return tuple(-(-_together(condition.shape, side.shape) * side.bits // 32) for side in sides)
+
+
+def _together(one: tuple[int, ...], other: tuple[int, ...]) -> int:
+    """Elements of two shapes broadcast."""
+    rank = max(len(one), len(other))
+    first, second = ((1,) * (rank - len(shape)) + shape for shape in (one, other))
+    return prod(max(pair) if 0 not in pair else 0 for pair in zip(first, second, strict=True))

@@ -40,7 +40,7 @@ class Tflm:
     """Reads the file the graph came from: scales, unread tensors and their order are no part of a Graph."""
 
     name = "tflm"
-    domain = "tflite"
+    reads = ("tflite",)
 
     def predict(self, graph: Graph, settings: Mapping[str, Value], processor: Processor) -> Prediction:
         """What the engine holds with `graph`.
@@ -112,6 +112,9 @@ class Tflm:
                         f"TFLM runs the shapes of the file: {name} is {list(one.shape)} there", where=graph.source
                     )
         return census
+
+
+PROFILE = Tflm()
 
 
 def _bodies(census: Census) -> list[Body]:

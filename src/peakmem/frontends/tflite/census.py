@@ -14,9 +14,9 @@ from typing import Any
 from peakmem.dtypes import DType
 from peakmem.errors import FormatError
 from peakmem.frontends.door import door
+from peakmem.frontends.flatbuffer import FlatFile, Table
 from peakmem.frontends.section import Section
 from peakmem.frontends.tflite import details, schema
-from peakmem.frontends.tflite.flatbuffer import FlatFile, Table
 from peakmem.frontends.tflite.options import attributes
 from peakmem.frontends.tflite.tensors import Buffers, Quantised, read_entry
 

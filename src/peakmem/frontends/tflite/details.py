@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from peakmem.errors import FormatError
+from peakmem.frontends.flatbuffer import FlatFile, Table
 from peakmem.frontends.tflite import schema
-from peakmem.frontends.tflite.flatbuffer import FlatFile, Table
 from peakmem.frontends.tflite.tensors import Buffers, Quantised
 from peakmem.ir.graph import Detail
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from peakmem.frontends.flatbuffer import Table
 from peakmem.frontends.tflite import schema
-from peakmem.frontends.tflite.flatbuffer import Table
 from peakmem.frontends.tflite.flexbuffer import plain_map
 
 LONGEST_OPTIONS = 1 << 16

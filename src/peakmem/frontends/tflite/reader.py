@@ -13,10 +13,10 @@ from pathlib import Path
 
 from peakmem.errors import FormatError, UsageError
 from peakmem.frontends.door import door
+from peakmem.frontends.flatbuffer import FlatFile, Table
 from peakmem.frontends.section import Section
 from peakmem.frontends.tflite import details as told
 from peakmem.frontends.tflite import schema
-from peakmem.frontends.tflite.flatbuffer import FlatFile, Table
 from peakmem.frontends.tflite.subgraph import Filed, Scope, Variable
 from peakmem.frontends.tflite.tensors import Buffers
 from peakmem.ir.graph import Detail, Graph

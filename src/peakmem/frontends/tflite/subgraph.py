@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from peakmem.errors import FormatError
+from peakmem.frontends.flatbuffer import FlatFile, Table
 from peakmem.frontends.tflite import schema
-from peakmem.frontends.tflite.flatbuffer import FlatFile, Table
 from peakmem.frontends.tflite.options import attributes
 from peakmem.frontends.tflite.tensors import Buffers, Entry, Quantised, read_entry, values
 from peakmem.ir.graph import Graph, Operator, Role, Tensor, Unknown

@@ -12,8 +12,8 @@ from typing import Any
 from peakmem import dtypes
 from peakmem.dtypes import DType
 from peakmem.errors import FormatError
+from peakmem.frontends.flatbuffer import FlatFile, Table
 from peakmem.frontends.tflite import schema
-from peakmem.frontends.tflite.flatbuffer import FlatFile, Table
 from peakmem.ir.dims import Shape, Symbol, format_shape
 
 MOST_VALUES = 256

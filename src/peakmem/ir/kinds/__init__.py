@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 from peakmem.ir.dims import Shape
 from peakmem.ir.graph import Operator
-from peakmem.ir.kinds import aten, keras, ncnn, peakmem, pnnx, standard, tflite
+from peakmem.ir.kinds import aten, keras, mnn, ncnn, peakmem, pnnx, standard, tflite
 from peakmem.ir.kinds.domain import DomainKinds, Positions
 from peakmem.ir.kinds.standard import DEQUANTIZE, MICROSOFT, NCHWC, QUANTIZE
 
 DOMAINS: tuple[DomainKinds, ...] = (
-    aten.KINDS, keras.KINDS, ncnn.KINDS, peakmem.KINDS, pnnx.KINDS, tflite.KINDS,
+    aten.KINDS, keras.KINDS, mnn.KINDS, ncnn.KINDS, peakmem.KINDS, pnnx.KINDS, tflite.KINDS,
 )  # fmt: skip
 
 

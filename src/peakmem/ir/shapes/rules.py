@@ -12,7 +12,7 @@ from importlib import import_module
 from peakmem.ir.shapes.call import RULES, Rule
 
 COMMON = ("elementwise", "indexing", "making", "movement", "neural", "products", "slicing", "windows")
-DOMAINS = ("keras", "ncnn", "peakmem", "tflite")
+DOMAINS = ("keras", "mnn", "ncnn", "peakmem", "tflite")
 # domains of other formats; the rules of each are one family of that name
 DECLARED = ("aten", "pnnx")
 # domains without rules: what the source declares is exact, and follows the sizes it is made of

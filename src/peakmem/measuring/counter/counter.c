@@ -11,6 +11,9 @@
  *
  *     void peakmem_counter_read(long long out[8])  live, peak, usable live, usable peak, blocks, allocations so far,
  *                                                  mappings live, their peak; bytes but for the two counts
+ *     void peakmem_counter_fullest(long long out[6])  the moment with most anonymous pages resident: these, the room of
+ *                                                  glibc's main arena and of blocks beside it, free in the arena,
+ *                                                  usable bytes of blocks; then resident and room now
  *     void peakmem_counter_reset(void)             peaks begin again at what is live
  *     void peakmem_counter_note(int id)            a note in the event log
  *
@@ -207,6 +210,45 @@ static ino_t log_inode;
 
 static int64_t live, peak, usable_live, usable_peak, blocks, allocations, mapped, mapped_peak;
 
+/* glibc's main arena lies between where the program break was at first and where it is now, below all mappings.
+ * Whenever a large block comes or goes the kernel is asked what is resident, and the account of the moment with the
+ * most is kept: a block that was asked for is not resident before it is written to. */
+enum { LARGE = 128 << 10, STRIDE = 1 << 20 };
+
+struct moment {
+    int64_t resident;   /* anonymous pages, without the counter's own table */
+    int64_t room;       /* of the arena and of blocks beside it */
+    int64_t arena_free; /* of it, free in the arena; a header stands before each block */
+    int64_t blocks;     /* of it, handed out */
+};
+static struct moment fullest;
+static uintptr_t arena_from;
+static int64_t arena_live, arena_blocks, looked_at;
+static size_t own_bytes;
+
+static struct moment look(void) {
+    char text[96];
+    int64_t room = (int64_t)((uintptr_t)sbrk(0) - arena_from), pages[3] = {0};
+    struct moment now = {0, room + usable_live - arena_live, room - arena_live - arena_blocks * (int64_t)sizeof(size_t),
+                         usable_live};
+    int error = errno;
+    long fd = syscall(SYS_openat, AT_FDCWD, "/proc/self/statm", O_RDONLY | O_CLOEXEC), n = 0;
+    if (fd >= 0) {
+        n = syscall(SYS_read, fd, text, sizeof text);
+        syscall(SYS_close, fd);
+    }
+    for (long i = 0, field = 0; i < n && field < 3; i++) {
+        if (text[i] >= '0' && text[i] <= '9') pages[field] = pages[field] * 10 + text[i] - '0';
+        else field++;
+    }
+    errno = error;
+    now.resident = (pages[1] - pages[2]) * (int64_t)page_bytes; /* size, resident, of it with a file behind */
+    if (now.resident) now.resident -= (int64_t)own_bytes;
+    if (now.resident > fullest.resident) fullest = now;
+    looked_at = now.room;
+    return now;
+}
+
 /* Space for records up to `wanted` in file `fd`; 0 where there is none. */
 static int reserve(int fd, uint64_t wanted) {
     off_t from = sizeof(struct head) + room * sizeof(struct record);
@@ -291,6 +333,7 @@ static int table_grow(void) {
     if (!new) return 0;
     table = new;
     table_size = size;
+    own_bytes = size * sizeof *new;
     table_shift = 64 - __builtin_ctzll(size);
     for (size_t i = 0; i < old_size; i++)
         if (old[i].pointer) *find(old[i].pointer) = old[i];
@@ -329,9 +372,14 @@ static size_t usable_of(const struct block *b) {
 }
 
 static void book_death(const struct block *b, size_t usable) {
+    if (RARE(usable >= LARGE)) look(); /* while it is full */
     live -= b->size;
     usable_live -= usable;
     blocks--;
+    if (b->pointer < (uintptr_t)sbrk(0)) {
+        arena_live -= usable;
+        arena_blocks--;
+    }
     put(DIED, -(int64_t)b->size, b->pointer, b->origin >> 16);
 }
 
@@ -351,6 +399,12 @@ static void book_birth(void *p, size_t n, size_t usable, uintptr_t caller) {
     put(BORN, (int64_t)n, b.pointer, b.origin >> 16);
     if (live > peak) peak = live;
     if (usable_live > usable_peak) usable_peak = usable_live;
+    uintptr_t top = (uintptr_t)sbrk(0);
+    if (b.pointer < top) {
+        arena_live += usable;
+        arena_blocks++;
+    }
+    if (RARE(n >= LARGE) || (int64_t)(top - arena_from) + usable_live - arena_live > looked_at + STRIDE) look();
 }
 
 static void born(void *p, size_t n, uintptr_t caller) {
@@ -484,6 +538,7 @@ static int wake_up(void) { /* 0 when this very thread is on the way: then there 
         gate = page;
     }
     resolving = 0;
+    arena_from = (uintptr_t)sbrk(0);
     if (!table_grow()) gate->owner = 0; /* not even this: then nothing is counted */
     errno = error;
     STORE(state, 2);
@@ -834,10 +889,21 @@ EXPORT void peakmem_counter_read(long long out[8]) {
     leave();
 }
 
+EXPORT void peakmem_counter_fullest(long long out[6]) {
+    memset(out, 0, 6 * sizeof *out);
+    if (!ready() || !enter()) return;
+    struct moment now = look();
+    const int64_t all[6] = {fullest.resident, fullest.room, fullest.arena_free, fullest.blocks, now.resident, now.room};
+    for (int i = 0; i < 6; i++) out[i] = all[i];
+    leave();
+}
+
 EXPORT void peakmem_counter_reset(void) {
     if (!ready() || !enter()) return;
     peak = live;
     usable_peak = usable_live;
+    fullest.resident = 0;
+    look();
     mapped_peak = mapped;
     put(RESET, live, 0, (uint64_t)mapped);
     leave();

@@ -1,0 +1,90 @@
+"""`peakmem estimate MODEL --engine NAME`: what an engine will hold, and which engines hold it in so many bytes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from peakmem.cli.arguments import write_text
+from peakmem.engines.prediction import Processor
+from peakmem.errors import UsageError
+from peakmem.units import Units, parse_size
+
+ARCHITECTURES = ("x86_64", "aarch64")
+
+
+def show_engines(
+    model: str, engines: Sequence[str], settings: Sequence[str], within: str | None, processor: str | None,
+    batch: int | None, shapes: Mapping[str, Sequence[int]], dims: Mapping[str, int], inputs: Sequence[str],
+    units: Units, json_target: str | None, targets: Sequence[tuple[str, Path]],
+) -> int:  # fmt: skip
+    """Predict, show and write; 0 when something was predicted and fits, 1 when nothing fits, 2 when nothing was."""
+    if any(form == "csv" for form, _ in targets):
+        raise UsageError("--write csv=… is a list of layers, and an engine's categories are none", hint="--write tsv=…")
+    from peakmem.prediction import predict
+    from peakmem.render.prediction import View, blocks
+    from peakmem.render.text import markdown, plain
+
+    report = predict(
+        model, engines=[name for text in engines for name in text.split(",") if name], settings=settings, batch=batch,
+        shapes=shapes, dims=dims, inputs=inputs, processor=parse_processor(processor) if processor else None,
+        within=parse_size(within) if within else None,
+    )  # fmt: skip
+    shown = blocks(report, View(units))
+    for form, target in targets:
+        if form == "json":
+            write_text(target, report.to_json() + "\n")
+        else:
+            whole = blocks(report, View(units, every=True))
+            write_text(target, markdown(whole) if form == "md" else plain(whole))
+    if json_target == "-":
+        click.echo(report.to_json())
+    elif sys.stdout.isatty():
+        from peakmem.render.terminal import show
+
+        show(shown)
+    else:
+        click.echo(plain(shown), nl=False)
+    if not any(one.outcome == "predicted" for one in report.candidates):
+        return 2
+    return 0 if report.within_bytes is None or report.fitting else 1
+
+
+def parse_processor(text: str) -> Processor:
+    """`arch=aarch64,features=asimd+fphp,l1=64KiB,l2=512KiB,l3=0,cores=4`; what is not said is this machine's.
+
+    Of another architecture no feature and no cache is this machine's.
+
+    Raises:
+        UsageError: an unknown name, or a value that does not fit.
+    """
+    from peakmem.prediction import this_processor
+
+    said: dict[str, str] = {}
+    for part in text.split(","):
+        name, equals, value = part.partition("=")
+        if not equals or not value or name not in ("arch", "features", "l1", "l2", "l3", "cores") or name in said:
+            raise UsageError(
+                f"--processor {part!r} is not understood", expected="arch, features, l1, l2, l3 or cores, each once",
+                hint="--processor arch=aarch64,features=asimd+fphp,l2=512KiB,cores=4",
+            )  # fmt: skip
+        said[name] = value
+    here = this_processor()
+    architecture = said.get("arch", here.architecture)
+    if architecture not in ARCHITECTURES:
+        raise UsageError(f"no profile knows the architecture {architecture!r}", expected=" or ".join(ARCHITECTURES))
+    base = here if architecture == here.architecture else Processor(architecture)
+    cores = said.get("cores", str(base.cores))
+    if not (cores.isascii() and cores.isdecimal() and 0 < int(cores[:9]) <= 4096 and len(cores) < 9):
+        raise UsageError(f"--processor cores={cores}", expected="1 to 4096")
+    features = frozenset(name for name in said["features"].split("+") if name) if "features" in said else base.features
+    return replace(
+        base, features=features, cores=int(cores),
+        l1_data_bytes=parse_size(said["l1"]) if "l1" in said else base.l1_data_bytes,
+        l2_bytes=parse_size(said["l2"]) if "l2" in said else base.l2_bytes,
+        l3_bytes=parse_size(said["l3"]) if "l3" in said else base.l3_bytes,
+    )  # fmt: skip

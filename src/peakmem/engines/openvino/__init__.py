@@ -1,0 +1,5 @@
+"""OpenVINO on its CPU plugin."""
+
+from peakmem.engines.openvino.profile import PROFILE
+
+__all__ = ["PROFILE"]

@@ -1,0 +1,1 @@
+"""MNN model files."""

@@ -1,0 +1,1 @@
+"""ExecuTorch programs: `.pte` files, read from their own tables."""
