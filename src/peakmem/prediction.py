@@ -151,7 +151,7 @@ def _empty(one: Engine, choice: Mapping[str, Value], plan: Plan) -> Candidate:
 def _filled(blank: Candidate, told: Prediction) -> Candidate:
     top = max(told.moments, key=lambda moment: moment.peak_bytes)
     # the first of equals
-    known = bands(told.engine, blank.settings)
+    known = bands(told.engine, blank.settings) if told.verified else ()
     base = baseline(told.engine)
     missing = sum(one.nbytes for one in told.unmodelled)
     low, high = _range(known, top.phase, top.peak_bytes, missing)
@@ -177,7 +177,7 @@ def _range(known: Iterable[Band], phase: str, nbytes: int, missing: int) -> tupl
 
 def _beyond(blank: Candidate, told: Prediction) -> Iterator[str]:
     """What makes this prediction less sure than its band."""
-    if blank.installed and not verified(blank.installed, told.verified):
+    if blank.installed and told.verified and not verified(blank.installed, told.verified):
         yield (
             f"version {blank.installed} is installed, the rules were verified with {told.verified}: "
             "the band may not hold"

@@ -30,6 +30,7 @@ ORACLES: dict[str, dict[str, Value]] = {"ncnn": {"record_allocators": "pool"}, "
 MOST_REASONS = 3
 PLACED: tuple[Category, ...] = ("activations", "inputs and outputs", "pools")
 # categories that stand where the live peak of activations does in the sum by hand
+PASSING = "pages of files that were resident within the phase"
 ELSEWHERE = "given back, or not asked for yet, when most was resident"
 _NUMBER = re.compile(r"(\d+)( B)?(,.*)?")
 
@@ -202,7 +203,9 @@ def waterfall(held: Sequence[Holding], by: tuple[int | None, int | None], asked:
     yield Stair("anonymous memory at the peak", at.anonymous_bytes, "process", total=True)
     if at.mapped_model_bytes:
         yield Stair("pages of the mapped model", at.mapped_model_bytes, "process", "smaps")
-    files = at.resident_bytes - at.anonymous_bytes - at.mapped_model_bytes
+    if at.passing_file_bytes:
+        yield Stair(PASSING, at.passing_file_bytes, "process", "smaps and VmHWM: gone when the phase ended")
+    files = at.resident_bytes - at.anonymous_bytes - at.mapped_model_bytes - at.passing_file_bytes
     yield Stair("pages of other files", files, "process", "text and read-only data of libraries")
     yield Stair("resident set at the peak", at.resident_bytes, "process", total=True)
     yield Stair(
@@ -245,6 +248,7 @@ WORDS = {
     "mappings that are not glibc's": "the engine maps memory beside the allocator",
     "unexplained in the process": "no source accounts for it",
     "pages of the mapped model": "the model file is mapped, and its pages are resident beside what was made of them",
+    PASSING: "a file, as the model, was mapped and read through, and its pages stood beside what was made of them",
     "pages of other files": "text and read-only data of the interpreter and the engine's libraries",
 }
 # why a process has them

@@ -17,8 +17,9 @@ from peakmem.units import UNITS, Units, parse_size
 
 FORMATS = ("csv", "json", "md", "tsv")
 TOP_ON_SCREEN = 5
-OF_THE_GRAPH = (" --dtype ", " --assume ", " --hold-inputs", " --context ", " --kv-dtype ", " --attention ", " --format ",
-                " --option ")  # fmt: skip
+OF_THE_GRAPH = tuple(
+    f" --{name}" for name in ("dtype", "assume", "hold-inputs", "context", "kv-dtype", "attention", "format", "option")
+)
 # options that no engine has
 WIDE = 160
 # columns; a narrower terminal gets tables with fewer of them

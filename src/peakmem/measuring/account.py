@@ -42,7 +42,9 @@ class Account:
     file_bytes: int
     # resident pages of files, beside it
     mapped_model_bytes: int
-    # of them, of the model's own files
+    # of them, of the model's own files at the phase's end
+    passing_file_bytes: int
+    # of them, no longer there when the phase ended, as a model file that is unmapped once it has been read
     resident_bytes: int
     virtual_bytes: int
     # the most address space until then
@@ -66,13 +68,13 @@ def account(plain: Run, counted: Run | None = None) -> Account | None:
     if base is None or base.heap is None or not work or any("RssAnon" not in mark.vm for mark in work):
         return None
     top = max(work, key=_resident)
-    highest = _resident(top) - top.vm["RssFile"] - top.vm.get("RssShmem", 0)
+    passed = _counted_peak(counted, top.phase)
+    files = top.vm["RssFile"] + top.vm.get("RssShmem", 0) + (max(passed.file_bytes, 0) if passed is not None else 0)
+    highest = _resident(top) - files
     if highest > top.vm["RssAnon"] + LAG_BYTES:
-        found = _counted_peak(counted, top.phase)
-        if found is None:
+        if passed is None:
             return None
-        model, parts = found
-        return _made(top, highest, model, [*_standing(base, top), *parts], transient=True)
+        return _made(top, highest, passed.model_bytes, [*_standing(base, top), *passed.parts], transient=True)
     if top.heap is None:
         return None
     parts = [*_standing(base, top), *_moved(base, top)]
@@ -82,9 +84,10 @@ def account(plain: Run, counted: Run | None = None) -> Account | None:
 def _made(top: Mark, anonymous: int, model: int, parts: list[Part], *, transient: bool) -> Account:
     told = tuple(part for part in parts if part.nbytes)
     mapped = top.buckets.get("mapped model", _NONE)
+    files = _resident(top) - anonymous
     return Account(
-        top.phase, transient, anonymous, model, told, top.vm["RssFile"], mapped.rss_bytes - mapped.anonymous_bytes,
-        _resident(top), top.vm.get("VmPeak", 0),
+        top.phase, transient, anonymous, model, told, files, mapped.rss_bytes - mapped.anonymous_bytes,
+        max(files - top.vm["RssFile"], 0), _resident(top), top.vm.get("VmPeak", 0),
     )  # fmt: skip
 
 
@@ -92,19 +95,32 @@ def _resident(mark: Mark) -> int:
     return max(mark.vm.get("VmHWM", 0), mark.vm.get("VmRSS", 0))
 
 
-def _counted_peak(counted: Run | None, phase: str) -> tuple[int, list[Part]] | None:
-    """Bytes of the model's blocks when most was resident; what was free then, and what was not written to yet."""
+@dataclass(frozen=True, slots=True)
+class _Passed:
+    """The moment of a phase when most was resident, by the counter."""
+
+    model_bytes: int
+    # blocks asked for since the engine was loaded
+    parts: tuple[Part, ...]
+    # what was free then, and what was not written to yet
+    file_bytes: int
+    # more pages of files than at the phase's end
+
+
+def _counted_peak(counted: Run | None, phase: str) -> _Passed | None:
     marks = {mark.phase: mark.counted for mark in counted.marks} if counted is not None else {}
     base, top = marks.get("import"), marks.get(phase)
     if base is None or top is None or base.fullest is None or top.fullest is None:
         return None
     room = top.fullest.room_bytes - base.fullest.end_room_bytes
-    resident = top.fullest.resident_bytes - base.fullest.end_resident_bytes
-    return top.fullest.block_bytes - base.usable_live_bytes, [
+    resident = top.fullest.anonymous_bytes - base.fullest.end_anonymous_bytes
+    parts = (
         Part("free in glibc's arena at that moment", top.fullest.free_bytes, "counter"),
         Part("asked for and not resident at that moment", min(resident - room, 0), "statm less the counter's room"),
         Part("mappings that are not glibc's", max(resident - room, 0), "statm less the counter's room"),
-    ]
+    )
+    over = top.fullest.file_bytes - top.fullest.end_file_bytes
+    return _Passed(top.fullest.block_bytes - base.usable_live_bytes, parts, over)
 
 
 def _standing(base: Mark, top: Mark) -> list[Part]:

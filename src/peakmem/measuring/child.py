@@ -76,7 +76,7 @@ class Tools:
             self._mallinfo2.restype = MallInfo2
         self._counter = libc if self.instrumented and hasattr(libc, "peakmem_counter_read") else None
         self._numbers = (ctypes.c_longlong * 8)()
-        self._fullest = (ctypes.c_longlong * 6)()
+        self._fullest = (ctypes.c_longlong * 8)()
 
     def mark(self, phase: str) -> None:
         """Say that `phase` has ended and wait until it has been looked at."""

@@ -85,18 +85,21 @@ class LibraryShare:
 
 @dataclass(frozen=True, slots=True)
 class Fullest:
-    """The moment of a phase with the most anonymous pages resident, as the counter found it when large blocks moved."""
+    """The moment of a phase with the most pages resident, as the counter found it when large blocks moved."""
 
-    resident_bytes: int
-    # anonymous pages, without the counter's own table
+    anonymous_bytes: int
+    # without the counter's own table
+    file_bytes: int
+    # pages of files, without the counter's own log
     room_bytes: int
     # glibc's main arena and the blocks beside it
     free_bytes: int
     # of it, free in the arena
     block_bytes: int
     # of it, handed out, as the allocator rounded it
-    end_resident_bytes: int
-    # anonymous pages at the phase's end
+    end_anonymous_bytes: int
+    # at the phase's end
+    end_file_bytes: int
     end_room_bytes: int
 
 

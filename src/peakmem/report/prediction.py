@@ -30,7 +30,7 @@ class Candidate:
     installed: str
     # its version here; empty where it is not installed
     verified: str
-    # versions the profile's rules were read from and measured with
+    # versions the profile's rules were read from and measured with; empty where they were read and never measured
     outcome: Outcome
     reason: str
     # empty when predicted

@@ -10,11 +10,11 @@ import pytest
 from peakmem.dtypes import FLOAT32
 from peakmem.engines.litert import LiteRT
 from peakmem.engines.litert.arena import Temporary, Tensor, introsort, plan, requested
-from peakmem.engines.litert.products import blocks, eigen
-from peakmem.engines.litert.temporaries import temporaries
+from peakmem.engines.litert.products import blocks, eigen, shared
+from peakmem.engines.litert.temporaries import nbytes_of, temporaries
 from peakmem.engines.prediction import Prediction, Processor, Value
 from peakmem.errors import UsageError
-from peakmem.frontends.tflite.census import Body, Call, Listed
+from peakmem.frontends.tflite.census import Body, Call, Listed, read_census
 from peakmem.measuring.engine import engine
 from peakmem.pipeline import load
 from tests.unit.engines.tflite_random import network
@@ -137,6 +137,25 @@ def test_the_sort_sorts(count):
     assert [keys[value] for value in found] == sorted(keys.values())
 
 
+@pytest.mark.parametrize(
+    ("product", "threads", "told"),
+    [
+        # resnet18: 8519680 = 2 slices · 320 deep · 4 B · (64 channels + 17 blocks of 192 pixels), and 64 B of Eigen's
+        ((64, 3136, 576), 4, 8519744),
+        # two threads pack for themselves: 17 blocks are more than 16; a block of 192 · 320 floats for each
+        ((64, 3136, 576), 2, 8519744 + 2 * 192 * 320 * 4 + 64),
+        # all 147 deep at once, 30 blocks of 424 pixels
+        ((64, 12544, 147), 4, 7518016),
+        ((128, 784, 1152), 4, 2785344),
+        ((256, 196, 128), 4, 237632),
+        # mobilenet_v1: threads share 6 blocks of 192 channels, beside 4 blocks of 16 pixels
+        ((1024, 49, 1024), 4, 3113024),
+    ],
+)
+def test_blocks_that_threads_share_are_those_that_eigen_asked_for(product, threads, told):
+    assert shared(*product, threads, Processor("x86_64", frozenset(), 49152, 1 << 20, 32 << 20)) == told
+
+
 # -- whole files -------------------------------------------------------------------------
 
 
@@ -152,8 +171,6 @@ def test_the_arenas_are_those_that_the_engine_asked_for(seed, reference, builtin
 
 def test_what_is_not_modelled_is_refused_or_listed(file):
     path = file(network(0))
-    with pytest.raises(UsageError, match="api=interpreter"):
-        predicted(path, "reference", api="compiled_model")
     with pytest.raises(UsageError, match="kernels=other"):
         predicted(path, "other")
     found = predicted(path, "reference", ynnpack=True)
@@ -169,6 +186,26 @@ def test_a_file_in_memory_is_counted_and_a_mapped_one_lies_outside(file):
         assert [row.nbytes for row in one.outside] == [nbytes]
         assert not two.outside
         assert two.live_bytes - one.live_bytes == nbytes + 33
+
+
+def test_a_compiled_model_has_buffers_of_its_own_and_the_arena_from_the_first_run_on(file):
+    path = file(network(0))
+    body = read_census(path).bodies[0]
+    ports = sum(nbytes_of(body.tensors[at]) for at in (*body.inputs, *body.outputs))
+    found = predicted(path, "builtin", api="compiled_model")
+    before, after = found.moments[0].live, found.moments[1].live
+    assert not any(row.category == "activations" for row in before)
+    assert [row.nbytes for row in after if row.what == "buffers of inputs and outputs"] == [ports]
+    # it has no kernels of reference
+    assert predicted(path, "reference", api="compiled_model").moments == found.moments
+
+
+def test_ruy_keeps_what_it_packed_first_in_a_larger_block(file):
+    # the fully connected layer of seed 28 is 3 deep: the kernel for one column takes 8 and more
+    first, steady = predicted(file(network(28)), "builtin").moments[1:]
+    assert any(row.what.startswith("matrices that ruy") for row in first.live)
+    assert first.live == steady.live
+    assert first.peak_bytes > steady.peak_bytes
 
 
 def test_all_tensors_kept_take_more(file):
@@ -219,8 +256,7 @@ def test_blocks_of_a_small_product_lie_on_the_stack():
 @pytest.mark.parametrize("kernels", ["reference", "builtin"])
 def test_every_tensor_lies_where_the_engine_puts_it(kernels, file):
     library = pytest.importorskip("ai_edge_litert.interpreter")
-    from peakmem.engines.litert.temporaries import NoRule, nbytes_of
-    from peakmem.frontends.tflite.census import read_census
+    from peakmem.engines.litert.temporaries import NoRule
 
     kinds = library.OpResolverType
     kind = kinds.BUILTIN_REF if kernels == "reference" else kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES

@@ -91,6 +91,17 @@ def test_operators_apart_take_more(file):
     assert alone.moments[0].live_bytes > together.moments[0].live_bytes
 
 
+def test_a_weight_cache_moves_packed_weights_into_a_mapped_file(file):
+    path = file(5)
+    plain, cached = (predicted(path, api="compiled_model", weight_cache=on) for on in (False, True))
+    packed = sum(row.nbytes for row in plain.moments[0].live if row.category == "repacked weights")
+    assert not any(row.category == "repacked weights" for row in cached.moments[0].live)
+    assert [row.nbytes for row in cached.moments[0].outside] == [path.stat().st_size, packed]
+    # the workspace of XNNPACK comes with the first run
+    assert not any(row.what.startswith("tensors and operators' scratch") for row in plain.moments[0].live)
+    assert any(row.what.startswith("tensors and operators' scratch") for row in plain.moments[1].live)
+
+
 @pytest.mark.slow
 def test_the_engine_takes_the_operators_that_the_delegate_is_said_to_take(file):
     library = pytest.importorskip("ai_edge_litert.interpreter")

@@ -164,10 +164,10 @@ def test_heads_side_by_side_are_listed(tmp_path: Path) -> None:
 
 
 def test_weights_quantised_in_blocks_are_listed(tmp_path: Path) -> None:
-    layers = ["Input in0 0 1 in0 0=64 1=4", "Gemm g 1 1 in0 o 2=0 3=1 4=0 5=1 6=1 7=0 8=32 9=64 10=-1 18=800"]
+    layers = ["Input in0 0 1 in0 0=64 1=4", "MultiHeadAttention m 1 1 in0 o 0=64 1=4 2=4096 3=64 4=64 18=800"]
     prediction = PROFILE.predict(bound(load(written(tmp_path, "blocks", layers))), {}, EPYC)
     assert "int8" in prediction.unmodelled[0].reason
-    assert prediction.unmodelled[0].nbytes >= 32 * 64 + 4 * 4 * 32
+    assert prediction.unmodelled[0].nbytes >= 4 * 64 * 64 + 4 * 4 * 64
 
 
 @pytest.mark.slow

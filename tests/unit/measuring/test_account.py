@@ -67,8 +67,8 @@ def test_a_peak_that_had_passed_when_the_phase_ended():
     """
     base = mark("import", anon=950 * K, **BASE)
     load = mark("load", anon=1950 * K, high=7000 * K, **{**BASE, "arena": 1500 * K})
-    begin = Counted(0, 0, 570 * K, 0, 0, 0, 0, 0, fullest=Fullest(990 * K, 650 * K, 9, 9, 950 * K, 600 * K))
-    full = Fullest(7450 * K, 7400 * K, 600 * K, 6570 * K, 1, 1)
+    begin = Counted(0, 0, 570 * K, 0, 0, 0, 0, 0, fullest=Fullest(990 * K, 1, 650 * K, 9, 9, 950 * K, 1, 600 * K))
+    full = Fullest(7450 * K, 5 * K, 7400 * K, 600 * K, 6570 * K, 1, 5 * K, 1)
     counts = run(
         mark("import", anon=0, **BASE, counted=begin),
         mark("load", anon=0, **BASE, counted=Counted(0, 0, 0, 0, 0, 0, 0, 0, fullest=full)),
@@ -81,6 +81,20 @@ def test_a_peak_that_had_passed_when_the_phase_ended():
     assert parts["free in glibc's arena at that moment"] == 600 * K
     assert parts["asked for and not resident at that moment"] == -300 * K
     assert found.remainder_bytes == -230 * K
+
+
+def test_pages_of_files_that_had_been_resident_are_not_anonymous():
+    """7,000 kB within loading, 950 kB at its end: the counter saw 6,050 kB of a file that is no longer mapped."""
+    base, load = mark("import", anon=950 * K, **BASE), mark("load", anon=950 * K, high=7000 * K, **BASE)
+    begin = Counted(0, 0, 570 * K, 0, 0, 0, 0, 0, fullest=Fullest(950 * K, 1, 600 * K, 9, 9, 950 * K, 1, 600 * K))
+    full = Fullest(950 * K, 6055 * K, 600 * K, 20 * K, 570 * K, 950 * K, 5 * K, 600 * K)
+    counts = run(
+        mark("import", anon=0, **BASE, counted=begin),
+        mark("load", anon=0, **BASE, counted=Counted(0, 0, 0, 0, 0, 0, 0, 0, fullest=full)),
+    )
+    found = account(run(base, load), counts)
+    assert found is not None
+    assert (found.transient, found.anonymous_bytes, found.file_bytes) == (False, 950 * K, 6050 * K)
 
 
 def test_without_a_counter_a_passed_peak_has_no_account():

@@ -209,7 +209,7 @@ libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p,
 class Info(ctypes.Structure):
     _fields_ = [(name, ctypes.c_size_t) for name in "arena a b c mapped d e in_use free f".split()]
 libc.mallinfo2.restype = Info
-seen = (ctypes.c_longlong * 6)()
+seen = (ctypes.c_longlong * 8)()
 blocks = [libc.malloc(40000) for _ in range(400)]
 for block in blocks:
     ctypes.memset(block, 1, 40000)
@@ -227,16 +227,17 @@ print(*seen)
 """
     done = counted(Path(sys.executable), "-I", "-S", "-c", code)
     first, second = ([int(text) for text in line.split()] for line in done.stdout.splitlines())
-    resident, room, free, blocks, _, _, arena, mapped, kept, in_use = first
+    resident, _, room, free, blocks, *_, arena, mapped, kept, in_use = first
     assert kept >= 200 * 40_000
     assert free == pytest.approx(kept, abs=300_000)
     # what glibc's caches per thread hold is in use for it; and a header of 8 B a block stands in neither
     assert room == pytest.approx(arena + mapped, abs=8192)
     assert blocks == pytest.approx(in_use + mapped, abs=300_000)
-    again, room_then, _, blocks_then, now, room_now = second
+    again, files, room_then, _, blocks_then, now, files_now, room_now = second
     assert blocks_then - blocks == pytest.approx(8_000_000, abs=8192)
     assert room_then - room == pytest.approx(8_000_000, abs=8192)
     assert again - resident == pytest.approx(5_000_000, abs=400_000)
     # the kernel books pages in batches
     assert now == pytest.approx(resident, abs=400_000)
     assert room_now == pytest.approx(room, abs=8192)
+    assert files == pytest.approx(files_now, abs=400_000)

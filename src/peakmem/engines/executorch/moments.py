@@ -98,11 +98,14 @@ def _growing(read: Read) -> int:
     """Most bytes in the first run beside what is held after it and the call's own: workspaces take turns."""
     most = current = 0
     final = max((one.workspace.nbytes for one in read.delegates), default=0)
+    behind = sum(_indirections(one) for one in read.delegates)
     for one in read.delegates:
+        behind -= _indirections(one)
+        # of the delegates that run after this one, and are not there yet
         room = one.workspace.nbytes
-        most = max(most, current + one.held.planning - final)
+        most = max(most, current + one.held.planning - final - behind)
         if room > current:
-            most = max(most, current + room + one.workspace.records - final)
+            most = max(most, current + room + one.workspace.records - final - behind)
             current = room
     return most
 
@@ -114,12 +117,17 @@ def _some(holdings: Sequence[Holding]) -> tuple[Holding, ...]:
 def _planned(read: Read) -> tuple[Holding, ...]:
     """The planned buffers: states, inputs and results, other tensors, gaps."""
     places, tensors = read.built.places, read.built.graph.tensors
-    state = sum(place.nbytes for name, place in places.items() if tensors[name].role == "state")
+    state = min(sum(place.nbytes for name, place in places.items() if tensors[name].role == "state"), sum(read.buffers))
     total = sum(read.buffers)
     return (
         Holding("activations", total - state, "planned buffers, as the file has them"),
         Holding("state", state, "states in the planned buffers"),
     )
+
+
+def _indirections(one: Delegate) -> int:
+    """What the first run adds beside the workspace."""
+    return sum(holding.nbytes for holding in one.held.planned if holding.category not in ("activations", "pools"))
 
 
 def _compiling(read: Read) -> int:

@@ -18,7 +18,7 @@ SCALAR = 4
 # kScalarTensorBytes: smaller results are not written over their inputs
 MOST_SHARED = 3
 # kTfLiteMaxSharableOpInputs
-RESERVED = {"SVDF": 6, "BATCH_MATMUL": 7}
+RESERVED = {"SVDF": 6, "BATCH_MATMUL": 7, "UNIDIRECTIONAL_SEQUENCE_LSTM": 12}
 EARLY = ("ADD_N", "SVDF")
 # tensors that operators add where those are more than they use, and operators that add theirs before all others do
 BUCKETS = 13

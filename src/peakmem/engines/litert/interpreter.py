@@ -91,8 +91,10 @@ def interpreter(
         unmodelled += [
             Unmodelled(f"{part.calls[at].op_type}_{at}", reason, _outputs(part, at)) for at, reason in chosen.unknown
         ]
-    entries = _entries(model, part, subsets, kernels, threads, unmodelled)
-    if threads != 1 and kernels != "xnnpack" and any(one.op_type == "ADD_N" for one in entries):
+    own_threads = 1 if outside else threads
+    # a compiled model tells its interpreter of none
+    entries = _entries(model, part, subsets, kernels, own_threads, unmodelled)
+    if own_threads != 1 and kernels != "xnnpack" and any(one.op_type == "ADD_N" for one in entries):
         unmodelled.append(Unmodelled("ADD_N", f"its sums with {threads} threads"))
     tensors = [Tensor(0 if one.stored else nbytes_of(one), one.stored, one.variable) for one in part.tensors]
     ports = sorted({*part.inputs, *part.outputs}) if outside else []
@@ -140,11 +142,9 @@ def interpreter(
         live = (*live, *compiled.buffers(sizes))
     nodes = [one.node for one in entries if one.node >= 0]
     turned = frozenset(one.node for one in entries if _turned(one))
-    made = products(part, nodes, turned, processor, reference=kernels == "reference")
+    made = products(part, nodes, turned, processor, own_threads, reference=kernels == "reference")
     more = [added(part, one.node, len(one.own)) if one.node >= 0 else 0 for one in entries]
     grown = running(part, nodes, more)
-    if turned:
-        unmodelled.append(Unmodelled(f"threads={threads}", "blocks of matrices that Eigen's threads pack, in runs"))
     pool = eigen_threads(threads) if turned else 0
     context = made.context if kernels != "xnnpack" else 0
     where = entries[found.fullest].op_type if found.fullest < len(entries) else "the inputs"
@@ -185,7 +185,7 @@ def _outputs(part: Part, at: int) -> int:
 
 
 def _turned(entry: _Entry) -> bool:
-    return entry.op_type == "CONV_2D" and any(one.persistent for one in entry.own)
+    return entry.op_type == "CONV_2D" and len(entry.own) == 1 and entry.own[0].persistent
 
 
 def _objects(

@@ -50,7 +50,8 @@ PARSED: Mapping[str, int] = {
     "REDUCE_MAX": 1, "REDUCE_MIN": 1, "CONCATENATION": 8, "TRANSPOSE_CONV": 20, "STRIDED_SLICE": 24, "SPLIT": 4,
     "RESIZE_BILINEAR": 2, "RESIZE_NEAREST_NEIGHBOR": 2, "LEAKY_RELU": 4, "GELU": 1, "BATCH_MATMUL": 3, "PACK": 8,
     "UNPACK": 8, "GATHER": 8, "DEPTH_TO_SPACE": 4, "SPACE_TO_DEPTH": 4, "SQUEEZE": 36, "SVDF": 12, "CAST": 8,
-    "ARG_MAX": 4, "ARG_MIN": 4, "SHAPE": 4, "MIRROR_PAD": 4, "LOCAL_RESPONSE_NORMALIZATION": 16,
+    "ARG_MAX": 4, "ARG_MIN": 4, "SHAPE": 4, "MIRROR_PAD": 4, "UNIDIRECTIONAL_SEQUENCE_LSTM": 16,
+    "LOCAL_RESPONSE_NORMALIZATION": 16,
 }  # fmt: skip
 # bytes of parameters read from the file (tflite/core/c/builtin_op_data.h)
 MADE: Mapping[str, int] = {
@@ -58,7 +59,7 @@ MADE: Mapping[str, int] = {
     "REDUCE_MAX": 16, "REDUCE_MIN": 16, "SOFTMAX": 104, "ADD": 52, "SUB": 52, "MUL": 20, "HARD_SWISH": 20,
     "MAX_POOL_2D": 16, "AVERAGE_POOL_2D": 16, "LOGISTIC": 1044, "TANH": 1044, "LEAKY_RELU": 1060, "PRELU": 1064,
     "TRANSPOSE_CONV": 136, "BATCH_MATMUL": 48, "DIV": 20, "SQUARED_DIFFERENCE": 40, "QUANTIZE": 32, "DEQUANTIZE": 16,
-    "ELU": 1044, "SVDF": 28, "GELU": 1044,
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": 368, "ELU": 1044, "SVDF": 28, "GELU": 1044,
     "RELU": 1052, "RELU6": 1052, "RELU_N1_TO_1": 1052, "RELU_0_TO_1": 1052,
 }  # fmt: skip
 # bytes that Init makes (OpData of each kernel)
@@ -146,6 +147,10 @@ def prepared(part: Part, at: int, own: int, *, reference: bool, turned: bool = F
         if turned or (call.op_type == "TRANSPOSE_CONV" and not reference):
             held -= ints(4) - ints(2)
     given = part.tensors[call.inputs[0]] if call.inputs and call.inputs[0] >= 0 else None
+    if call.op_type == "UNIDIRECTIONAL_SEQUENCE_LSTM":
+        held -= own * (ints(4) - ints(2))
+        if given is not None and kind(given) == "int8":
+            held += 8 * 4 * part.tensors[call.inputs[4]].shape[0]
     if call.op_type == "TRANSPOSE_CONV":
         given = part.tensors[call.inputs[2]]
     if (

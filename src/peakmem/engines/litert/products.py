@@ -25,6 +25,10 @@ SMALLEST = 48
 # products below are not split
 ON_STACK = 131072
 # EIGEN_STACK_ALLOCATION_LIMIT
+DEEPEST, SLICES = 320, 2
+# of blocks that several threads share, and how many are packed at once
+OVERSHARDING = ((4, 8.0), (8, 4.0), (16, 2.0), (32, 1.0), (64, 0.8), (math.inf, 0.6))
+# threads, and blocks for each from which on a thread packs for itself
 ALIGNED = 64
 # that Eigen asks for beside a block
 ALIASING = 1024
@@ -72,9 +76,9 @@ class _Ruy:
 
 
 def products(
-    part: Part, nodes: Sequence[int], apart: Collection[int], processor: Processor, *, reference: bool
+    part: Part, nodes: Sequence[int], apart: Collection[int], processor: Processor, threads: int, *, reference: bool
 ) -> Products:
-    """What the products among `nodes` take, in their order; without those of `apart`, that several threads run."""
+    """What the products among `nodes` take, in their order; those of `apart` are run by several threads."""
     if reference:
         return Products(0, 0, "", CONTEXT * any(_asks(part, part.calls[one], reference=True) for one in nodes))
     ruy = _Ruy()
@@ -84,17 +88,24 @@ def products(
         call = part.calls[node]
         seen = seen or _asks(part, call, reference=False)
         if node in apart:
+            filters, out = part.tensors[call.inputs[1]].shape, part.tensors[call.outputs[0]].shape
+            nbytes = shared(filters[0], math.prod(out[:3]), math.prod(filters[1:]), threads, processor)
+            if nbytes > transient:
+                transient, at = nbytes, f"{call.op_type}_{node}"
             continue
         shape = _shape(part, call)
         if shape is None:
             continue
         rows, columns, depth = shape
-        name = kind(part.tensors[call.inputs[2 if call.op_type == "TRANSPOSE_CONV" else 0]])
+        name = kind(part.tensors[call.inputs[1]])
+        if call.op_type == "FULLY_CONNECTED" and kind(part.tensors[call.inputs[0]]) != name:
+            # quantised while it runs: vector by vector
+            continue
         if name == "float32":
             nbytes = eigen(rows, columns, depth, processor.l1_data_bytes, processor.l2_bytes)
             if nbytes > transient:
                 transient, at = nbytes, f"{call.op_type}_{node}"
-        elif name in ("int8", "uint8"):
+        elif name in ("int8", "uint8") and not _column(call, rows, columns, depth):
             left, right = (-(-one // TILE) * TILE for one in (rows, columns))
             padded = -(-depth // DEPTH) * DEPTH
             ruy.run(left * padded + ALIASING, 4 * left, right * padded + ALIASING, 4 * right)
@@ -113,6 +124,11 @@ def _asks(part: Part, call: Call, *, reference: bool) -> bool:
     if reference:
         return call.op_type == "MIRROR_PAD"
     return call.op_type in ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "MIRROR_PAD")
+
+
+def _column(call: Call, rows: int, columns: int, depth: int) -> bool:
+    """cpu_backend_gemm_custom_gemv.h: a matrix by one column has a kernel that packs nothing."""
+    return call.op_type == "FULLY_CONNECTED" and columns == 1 and rows >= 4 and depth >= 8
 
 
 def _shape(part: Part, call: Call) -> tuple[int, int, int] | None:
@@ -136,6 +152,49 @@ def eigen(rows: int, columns: int, depth: int, l1: int, l2: int) -> int:
         return 0
     high, wide, deep = blocks(rows, columns, depth, l1, l2)
     return sum(4 * size + ALIGNED for size in (high * deep, deep * wide) if 4 * size > ON_STACK)
+
+
+def shared(channels: int, pixels: int, depth: int, threads: int, processor: Processor) -> int:
+    """Blocks of a convolution that several threads run (TensorContractionThreadPool.h): all of two slices of depth.
+
+    Channels are Eigen's rows there and pixels its columns.
+    """
+    other, main = channels, pixels
+    if not _by_columns(other, main, threads):
+        other, main = main, other
+    high, wide, deep = shared_blocks(other, main, depth, threads, processor)
+    left, right = (-(-4 * one * deep // ALIGNED) * ALIGNED for one in (high, wide))
+    count = -(-main // wide)
+    nbytes = min(-(-depth // deep), SLICES) * (-(-other // high) * left + count * right) + ALIGNED
+    if count >= next(factor for most, factor in OVERSHARDING if threads <= most) * threads:
+        # each thread packs for itself
+        nbytes += threads * right + ALIGNED
+    return nbytes
+
+
+def _by_columns(rows: int, columns: int, threads: int) -> bool:
+    """Which dimension threads share (shardByCol)."""
+    each = columns // threads
+    uneven = columns % (threads * COLUMNS) != 0
+    if rows // threads >= COLUMNS and (
+        each < COLUMNS or (each < 4 * COLUMNS and uneven and (rows % (threads * COLUMNS) == 0 or rows // columns >= 6))
+    ):
+        return False
+    return not (each < 16 * COLUMNS and rows > columns * 32)
+
+
+def shared_blocks(rows: int, columns: int, depth: int, threads: int, processor: Processor) -> tuple[int, int, int]:
+    """(rows, columns, depth) of a block for threads that share columns (evaluateProductBlockingSizesHeuristic)."""
+    l1, l2, l3 = processor.l1_data_bytes, processor.l2_bytes, processor.l3_bytes
+    most = min((l1 - ROWS * COLUMNS * 4) // (ROWS * 4 + COLUMNS * 4), DEEPEST)
+    deep = most - most % PEELING if most < depth else depth
+    fit, each = (l2 - l1) // (COLUMNS * 4 * deep), -(-columns // threads)
+    wide = fit - fit % COLUMNS if fit <= each else min(columns, -(-each // COLUMNS) * COLUMNS)
+    high = rows
+    if l3 > l2:
+        fit, each = (l3 - l2) // (4 * deep * threads), -(-rows // threads)
+        high = fit - fit % ROWS if ROWS <= fit < each else min(rows, -(-each // ROWS) * ROWS)
+    return high, max(wide, 1), deep
 
 
 def blocks(rows: int, columns: int, depth: int, l1: int, l2: int) -> tuple[int, int, int]:

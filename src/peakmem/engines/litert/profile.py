@@ -1,4 +1,4 @@
-"""Profile of LiteRT's interpreter: with XNNPACK, which it takes by itself, with its built-in and its reference kernels.
+"""Profile of LiteRT: its interpreter with XNNPACK (the default), built-in or reference kernels; the compiled model.
 
 The file is mapped; the built-in kernels use weights from there, XNNPACK packs a copy of them.
 """
@@ -19,15 +19,15 @@ VERIFIED = "2.3.0"
 KERNELS = ("xnnpack", "builtin", "reference")
 MODELLED = frozenset((
     "api", "kernels", "threads", "preserve_all_tensors", "model_as_bytes", "disable_delegate_clustering",
-    "disable_delegate_node_fusion", "latest_delegate_features", "compress_zero_points", "weight_cache", "malloc_mmap_threshold",
-    "malloc_trim_threshold", "malloc_arena_max",
+    "disable_delegate_node_fusion", "latest_delegate_features", "compress_zero_points", "weight_cache",
+    "malloc_mmap_threshold", "malloc_trim_threshold", "malloc_arena_max",
 ))  # fmt: skip
 BYTES = 33
 # of a Python object around a file's content
 
 
 class LiteRT:
-    """The interpreter."""
+    """The interpreter, or a compiled model around it."""
 
     name = "litert"
     reads = ("tflite",)
@@ -54,7 +54,9 @@ class LiteRT:
             clustering=not settings.get("disable_delegate_clustering", False),
             fusion=not settings.get("disable_delegate_node_fusion", False),
             compressed=bool(settings.get("compress_zero_points", False)),
-            outside=outside, cached=outside and bool(settings.get("weight_cache", False)), latest=bool(settings.get("latest_delegate_features", False)),
+            outside=outside,
+            cached=outside and kernels == "xnnpack" and bool(settings.get("weight_cache", False)),
+            latest=bool(settings.get("latest_delegate_features", False)),
         )  # fmt: skip
         unmodelled = list(found.unmodelled)
         for name, value in settings.items():

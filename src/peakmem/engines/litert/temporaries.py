@@ -69,13 +69,21 @@ def _conv(node: Node) -> list[Temporary]:
     With several threads a convolution of float32 keeps its weights turned instead.
     """
     image, kernel, out = node.given(0), node.given(1), node.outputs[0]
-    if _type(image) != _type(kernel) and not (_type(image) == "int16" and _type(kernel) == "int8"):
-        raise NoRule("float activations with quantised weights")
+    hybrid = _type(image) == "float32" and _type(kernel) == "int8"
+    if _type(image) != _type(kernel) and not (_type(image) == "int16" and _type(kernel) == "int8") and not hybrid:
+        raise NoRule(f"type {_type(image)} with weights of type {_type(kernel)}")
     strides = node.options.get("strides") or (1, 1)
     dilations = node.options.get("dilations") or (1, 1)
     assert isinstance(strides, tuple)
     assert isinstance(dilations, tuple)
     point = kernel.shape[1:3] == (1, 1) and set(strides) == {1} and set(dilations) == {1}
+    if hybrid:
+        columns = [] if point else [Temporary(math.prod(out.shape[:3]) * math.prod(kernel.shape[1:]))]
+        rows = math.prod(image.shape[:3]) * (image.shape[3] // kernel.shape[3])
+        own = [*columns, Temporary(image.count), Temporary(4 * rows), Temporary(4 * out.count)]
+        if kernel.scales > 1:
+            own += [Temporary(4 * rows), Temporary(4 * kernel.shape[0], persistent=True)]
+        return own
     if node.reference:
         return []
     if node.threads != 1 and kernel.stored and _type(kernel) == "float32" and set(dilations) == {1}:
@@ -86,6 +94,29 @@ def _conv(node: Node) -> list[Temporary]:
         raise NoRule("dilation in the built-in kernel")
     width = nbytes_of(image) // max(image.count, 1)
     return [Temporary(math.prod(out.shape[:3]) * math.prod(kernel.shape[1:]) * width)]
+
+
+def _depthwise(node: Node) -> list[Temporary]:
+    """depthwise_conv.cc: the image quantised while it runs, where only the weights are."""
+    image, kernel = node.given(0), node.given(1)
+    if _type(image) != "float32" or _type(kernel) == "float32":
+        return []
+    return [Temporary(image.count), Temporary(4 * image.shape[0]), Temporary(4 * image.shape[0])]
+
+
+def _fully_connected(node: Node) -> list[Temporary]:
+    """fully_connected.cc: likewise, with sums of 32 bits and of the weights' rows."""
+    image, kernel = node.given(0), node.given(1)
+    if _type(image) != "float32" or _type(kernel) == "float32":
+        return []
+    units, batch = kernel.shape[0], image.count // kernel.shape[1]
+    return [
+        Temporary(image.count),
+        Temporary(4 * batch),
+        Temporary(4 * units * batch),
+        Temporary(4 * batch),
+        Temporary(4 * units, persistent=True),
+    ]
 
 
 def _reduce(node: Node) -> list[Temporary]:
@@ -126,6 +157,23 @@ def _transpose_conv(node: Node) -> list[Temporary]:
     return [Temporary(one + BEHIND, heap=True) for one in sizes]
 
 
+def _sequence(node: Node) -> list[Temporary]:
+    """unidirectional_sequence_lstm.cc: gates, in 16, 8 and 32 bits where all is quantised."""
+    image, weights = node.given(0), node.given(4)
+    if _type(image) != _type(weights):
+        raise NoRule("float activations with quantised weights")
+    steps, batch = (0, 1) if node.options.get("time_major") else (1, 0)
+    if len(image.shape) <= max(steps, batch):
+        raise NoRule(f"a shape of {len(image.shape)} dimensions")
+    cells = image.shape[batch] * weights.shape[0]
+    if _type(image) == "int8":
+        return [Temporary(cells * width) for width in (2, 2, 2, 2, 1, 4)]
+    if _type(image) != "float32":
+        raise NoRule(f"type {_type(image)}")
+    gates = 3 if node.inputs[1] is None else 4
+    return [Temporary(4 * gates * cells)]
+
+
 def _extreme(node: Node) -> list[Temporary]:
     """reduce.cc, REDUCE_MAX and REDUCE_MIN: no sums."""
     axes = node.given(1)
@@ -155,7 +203,10 @@ TEMPORARIES: Mapping[str, Callable[[Node], list[Temporary]]] = {
     "REDUCE_MAX": _extreme,
     "REDUCE_MIN": _extreme,
     "ADD_N": _add_n,
+    "DEPTHWISE_CONV_2D": _depthwise,
+    "FULLY_CONNECTED": _fully_connected,
     "SVDF": _svdf,
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": _sequence,
     "BATCH_MATMUL": _batch_matmul,
     "TRANSPOSE_CONV": _transpose_conv,
 }
@@ -191,9 +242,6 @@ def temporaries(call: Call, body: Body, *, reference: bool, threads: int = 1) ->
         raise NoRule("a shape that only running tells")
     if call.op_type == "DEQUANTIZE" and node.constant(0):
         raise NoRule("weights that are unpacked while it runs")
-    weighted = call.op_type in ("DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
-    if weighted and _type(node.given(0)) == "float32" != _type(node.given(1)):
-        raise NoRule("float activations with quantised weights")
     rule = TEMPORARIES.get(call.op_type)
     try:
         return rule(node) if rule else []

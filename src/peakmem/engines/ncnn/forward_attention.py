@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from peakmem.engines.ncnn.forward import forward
+from peakmem.engines.ncnn.forward_products import multiply_int8
 from peakmem.engines.ncnn.mat import Mat, step_bytes
 from peakmem.engines.ncnn.options import Options
 from peakmem.engines.ncnn.pools import System
@@ -22,6 +23,26 @@ REUSED = 6
 # how often values are read before they are spread into floats for it, with AVX-512
 REUSED_BF16 = 3
 # the same of bf16; measured with heads of 64 and 128
+
+
+@forward("SDPA int8")
+def _attention_int8(call: Call, bottoms: Sequence[Mat]) -> list[Mat]:
+    """SDPA_x86::forward with int8_scale_term: all scores, a product in int8 for each head."""
+    layer = call.layer
+    query, _, value = bottoms[:3]
+    masked = bool(layer.values.get("attn_mask"))
+    past = bottoms[4 if masked else 3 :] if layer.values.get("kv_cache") else ()
+    heads, source, depth = query.sizes
+    target, width = (past[0].sizes[1] if past else 0) + value.sizes[1], value.sizes[2]
+    caches = [_grown(call, one, current, target) for one, current in zip(past, bottoms[1:3], strict=False)]
+    made = call.new((heads, source, width), 4, 1, call.blob)
+    scores = call.raw(heads, source, target)
+    for _ in range(heads):
+        multiply_int8(call, source, target, depth, threads=1)
+    for _ in range(heads):
+        multiply_int8(call, source, width, target, threads=1)
+    release(scores)
+    return [made, *caches]
 
 
 @dataclass(frozen=True, slots=True)

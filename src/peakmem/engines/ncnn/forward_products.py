@@ -115,27 +115,33 @@ def _gemm(call: Call, bottoms: Sequence[Mat]) -> list[Mat]:
 
 @forward("Gemm int8")
 def _gemm_int8(call: Call, bottoms: Sequence[Mat]) -> list[Mat]:
-    """Gemm_x86::forward_int8: a scale for each row, sums in 32 bits."""
+    """Gemm_x86::forward_int8."""
     layer, options, top = call.layer, call.options, call.top()
     one = product_of(layer, bottoms)
     made = call.new(top, 4, layer.number("output_elempack") or options.pack(top[0]), call.blob)
-    tile_m, tile_n, tile_k = tiles.gemm(one.m, one.n, one.k, options, scalar=1)
-    count_m, count_n, count_k = (
-        tiles.parts(size, tile) for size, tile in ((one.m, tile_m), (one.n, tile_n), (one.k, tile_k))
-    )
+    multiply_int8(call, one.m, one.n, one.k, constant_a=one.constant_a, constant_b=one.constant_b)
+    return [made]
+
+
+def multiply_int8(
+    call: Call, m: int, n: int, k: int, *, constant_a: bool = False, constant_b: bool = False, threads: int = 0
+) -> None:
+    """A product of (m, k) by (k, n) in int8: a scale for each row, sums in 32 bits."""
+    options = call.options if not threads else replace(call.options, threads=threads)
+    tile_m, tile_n, tile_k = tiles.gemm(m, n, k, options, scalar=1)
+    count_m, count_n, count_k = tiles.parts(m, tile_m), tiles.parts(n, tile_n), tiles.parts(k, tile_k)
     held = []
-    if not one.constant_b:
+    if not constant_b:
         held.append(call.raw(count_n, count_k, tile_k * tile_n, scalar=1))
-    if not one.constant_a:
-        held.append(call.raw(one.m))
-    held.append(call.raw(one.m))
+    if not constant_a:
+        held.append(call.raw(m))
+    held.append(call.raw(m))
     held.append(call.raw(options.threads, 1, tile_n * tile_m))
-    if not one.constant_a:
+    if not constant_a:
         count = count_m if options.threads > count_m else options.threads
         held.append(call.raw(count, count_k, (tile_k + options.shift(tile_m, tile_k)) * tile_m, scalar=1))
     for mat in reversed(held):
         release(mat)
-    return [made]
 
 
 @forward("Gemm blocks")
@@ -160,7 +166,7 @@ def _gemm_blocks(call: Call, bottoms: Sequence[Mat]) -> list[Mat]:
     return [made]
 
 
-@forward("MultiHeadAttention")
+@forward("MultiHeadAttention", "MultiHeadAttention int8")
 def _attention(call: Call, bottoms: Sequence[Mat]) -> list[Mat]:
     layer = call.layer
     embedded, heads = layer.number("embed_dim"), max(1, layer.number("num_heads", 1))
@@ -172,9 +178,14 @@ def _attention(call: Call, bottoms: Sequence[Mat]) -> list[Mat]:
     query, key, value = given[0], given[min(1, len(given) - 1)], given[-1]
     part, source, target = embedded // heads, query.sizes[0], key.sizes[0]
 
+    int8 = layer.int8
+
     def projected(mat: Mat) -> Mat:
         made = call.new((embedded, mat.sizes[0]), mat.scalar, 1, call.blob)
-        multiply(call, embedded, mat.sizes[0], mat.sizes[1], constant_a=True, scalar=mat.scalar)
+        if int8:
+            multiply_int8(call, embedded, mat.sizes[0], mat.sizes[1], constant_a=True)
+        else:
+            multiply(call, embedded, mat.sizes[0], mat.sizes[1], constant_a=True, scalar=mat.scalar)
         return made
 
     loose = call.packing(mask, 1, call.blob) if mask is not None and mask.pack > 1 else mask
@@ -182,7 +193,10 @@ def _attention(call: Call, bottoms: Sequence[Mat]) -> list[Mat]:
     scores = call.new((source * heads, target), 4, 1, call.blob)
     for _ in range(heads):
         single = call.raw(*mask.sizes[-2:]) if mask is not None and mask.scalar == 2 else None
-        multiply(call, source, target, part, threads=1, added=masked, scalar=queries.scalar)
+        if int8:
+            multiply_int8(call, source, target, part, threads=1)
+        else:
+            multiply(call, source, target, part, threads=1, added=masked, scalar=queries.scalar)
         release(single)
     release(queries)
     release(keys)
@@ -190,12 +204,18 @@ def _attention(call: Call, bottoms: Sequence[Mat]) -> list[Mat]:
     floats = call.cast(values, 4, call.blob) if values.scalar == 2 else share(values)
     mixed = call.new((embedded, source), 4, 1, call.blob)
     for _ in range(heads):
-        multiply(call, source, part, target, threads=1, transposed=True)
+        if int8:
+            multiply_int8(call, source, part, target, threads=1)
+        else:
+            multiply(call, source, part, target, threads=1, transposed=True)
     release(floats)
     release(values)
     top = call.top()
-    made = call.new(top, 4, call.options.pack(top[0]), call.blob)
-    multiply(call, source, top[-1], embedded, constant_b=True)
+    made = call.new(top, 4, 1 if int8 else call.options.pack(top[0]), call.blob)
+    if int8:
+        multiply_int8(call, source, top[-1], embedded, constant_b=True)
+    else:
+        multiply(call, source, top[-1], embedded, constant_b=True)
     release(mixed)
     release(scores)
     if loose is not mask:

@@ -168,22 +168,25 @@ def load_inner_product(loader: Loader, layer: Layer) -> Made:
 
 def load_gemm(loader: Loader, layer: Layer) -> Made:
     """create_pipeline_int8 of Gemm_x86."""
-    options = loader.options
     arrays = {weight.name: loader.read(weight) for weight in layer.weights}
     m, n, k = (layer.number(f"constant{side}") for side in "MNK")
     loader.give(arrays.get("B_scale"))
     if "A" in arrays:
-        tile_m, _, tile_k = tiles.gemm(m, 0, k, options, scalar=1)
-        width = tile_k + options.shift(tile_m, tile_k)
-        loader.take("repacked weights", (tiles.parts(m, tile_m), tiles.parts(k, tile_k), width * tile_m), 1)
-        loader.parallel()
+        pack_gemm(loader, m, 0, k)
         loader.original(arrays["A"])
     if "B" in arrays:
-        _, tile_n, tile_k = tiles.gemm(0, n, k, options, scalar=1)
-        loader.take("repacked weights", (tiles.parts(n, tile_n), tiles.parts(k, tile_k), tile_k * tile_n), 1)
-        loader.parallel()
+        pack_gemm(loader, 0, n, k)
         loader.original(arrays["B"])
     return Made("int8")
+
+
+def pack_gemm(loader: Loader, m: int, n: int, k: int) -> None:
+    """A constant operand in tiles: the first where `n` is 0, the second where `m` is."""
+    tile_m, tile_n, tile_k = tiles.gemm(m, n, k, loader.options, scalar=1)
+    rows, tile = (m, tile_m) if m else (n, tile_n)
+    width = tile_k + (loader.options.shift(tile_m, tile_k) if m else 0)
+    loader.take("repacked weights", (tiles.parts(rows, tile), tiles.parts(k, tile_k), width * tile), 1)
+    loader.parallel()
 
 
 def load_blocks(loader: Loader, layer: Layer) -> Made:

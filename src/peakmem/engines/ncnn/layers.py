@@ -129,7 +129,7 @@ class Layer:
     @property
     def int8(self) -> bool:
         """Whether it has int8 weights, in the file or from the moment it is loaded."""
-        if self.type == "Gemm":
+        if self.type in ("Gemm", "MultiHeadAttention"):
             term = self.number("quantize_term")
             return 0 < term < BLOCKED
         return bool(self.values.get("int8_scale_term"))

@@ -188,6 +188,15 @@ def _attention(loader: Loader, layer: Layer) -> Made:
     depths = (query, layer.number("kdim"), layer.number("vdim"))
     loader.helper("Softmax")
     made = Made("attention")
+    if layer.int8:
+        for m, n, k in [*((embedded, 0, depth) for depth in depths), (0, query, embedded)]:
+            loader.heap.take("objects", STRUCTURES["Gemm"])
+            int8.pack_gemm(loader, m, n, k)
+        for _ in range(2):
+            loader.helper("Gemm")
+        for held in arrays[0:8:2]:
+            loader.original(held)
+        return made
     shapes = [(embedded, 0, depth) for depth in depths]
     for sizes, weights in zip([*shapes, (0, query, embedded)], arrays[0:8:2], strict=False):
         loader.heap.take("objects", STRUCTURES["Gemm"] + PARAMETERS)

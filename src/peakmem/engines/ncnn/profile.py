@@ -243,7 +243,7 @@ def _missing(layer: Layer, options: Options) -> str:
         return "its layer for Arm has not been read: counted by the rule of x86_64"
     if kind == "MultiHeadAttention" and values.get("kv_cache"):
         return "the cache of keys and values of this type is not modelled: counted without"
-    if kind == "MultiHeadAttention" and options.threads > 1:
+    if options.threads > 1 and (kind == "MultiHeadAttention" or (kind == "SDPA" and layer.int8)):
         return "heads run side by side: whose workspace overlaps depends on timing; counted one after another"
     return ""
 

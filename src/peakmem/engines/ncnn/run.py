@@ -308,7 +308,7 @@ def _floats_alone(layer: Layer) -> bool:
 
 def accepts_packed(layer: Layer, options: Options) -> bool:
     """Whether a layer accepts packed blobs; adaptive pooling does not (Pooling_x86::create_pipeline)."""
-    if layer.block_bits in (4, 6):
+    if layer.block_bits in (4, 6) or (layer.type == "MultiHeadAttention" and layer.int8):
         return False
     return layer.type in (arm.PACKED if options.arm else PACKED) and not (
         layer.type == "Pooling" and layer.values.get("adaptive_pooling")

@@ -1,7 +1,8 @@
 """Convolutions: which backend, and what each takes.
 
 aten/src/ATen/native/Convolution.cpp (ConvParams::use_mkldnn, select_conv_backend), ConvolutionMM2d.cpp
-(compute_columns2d), mkldnn/Conv.cpp (_mkldnn_convolution_out) of PyTorch 2.13.0; ideep's convolution_forward.
+(compute_columns2d), mkldnn/Conv.cpp (_mkldnn_convolution_out) of PyTorch, ideep's convolution_forward: the names that
+malloc's callers have in torch 2.13.0+cpu, whose allocations were traced call by call.
 """
 
 from __future__ import annotations
@@ -73,6 +74,12 @@ def convolve(call: Call, machine: Machine) -> None:
     """conv1d, conv2d, conv3d."""
     one = described(call)
     dtype = call.input(0).dtype
+    copied = 0 if call.input(0).dense else call.input(0).nbytes
+    with machine.heap.lent("workspace", copied):
+        _convolve(call, one, machine, dtype)
+
+
+def _convolve(call: Call, one: Convolution, machine: Machine, dtype: str) -> None:
     if by_onednn(one, machine, dtype):
         _onednn(call, one, machine)
     elif prod(one.dilations) > 1 or len(one.image) == 3:
@@ -86,13 +93,11 @@ def _onednn(call: Call, one: Convolution, machine: Machine) -> None:
     heap = machine.heap
     done = plan(one, machine.threads, machine.lanes)
     key = (done.kind, one)
-    nbytes = OBJECTS[done.kind]
+    nbytes, first = OBJECTS[done.kind], GEMM_CODE[one.itemsize] if done.kind == "gemm" else 0
     if done.kind == "jit_1x1" and prod(one.strides) > 1:
         nbytes += SKIPPING
-    if done.kind == "gemm" and not any(kind[0] == "gemm" for kind in machine.primitives):
-        nbytes += GEMM_CODE[one.itemsize]
     with heap.lent("objects", CALL_OBJECTS):
-        machine.primitive(key, nbytes, CREATION)
+        machine.primitive(key, nbytes, CREATION, first)
         with heap.lent("workspace", done.scratch):
             for reorder, cost in done.reorders[:-1]:
                 machine.primitive(("reorder", *reorder), cost)
@@ -114,6 +119,8 @@ def _unfolded(call: Call, one: Convolution, machine: Machine, dtype: str) -> Non
     inner = one.channels_in // groups * prod(one.kernel)
     places = prod(one.result)
     columns = 0 if one.plain else one.batch * inner * places * size
+    if one.batch >= LARGE_BATCH and dtype == "float32":
+        machine.lacks(call, "NNPACK takes large batches where oneDNN is off: counted as if it were unfolded", columns)
     if groups == 1:
         with heap.lent("workspace", columns):
             machine.results(call)

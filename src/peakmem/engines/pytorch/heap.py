@@ -44,9 +44,10 @@ class Heap:
         """A new phase: the peak is what is held now."""
         self.peak, self.at_peak, self.peak_at = self.total, dict(self.held), self.step
 
-    def moment(self, phase: Phase) -> Moment:
-        """The phase that ends here."""
-        return Moment(phase, _holdings(self.held), _holdings(self.at_peak), self.peak_at)
+    def moment(self, phase: Phase, code: int = 0) -> Moment:
+        """The phase that ends here; `code` bytes are mapped outside the heap."""
+        outside = (Holding("objects", code, "code that oneDNN generated, in mappings of its own"),) if code else ()
+        return Moment(phase, _holdings(self.held), _holdings(self.at_peak), self.peak_at, outside)
 
 
 WHAT: dict[Category, str] = {

@@ -31,12 +31,17 @@ class Machine:
     primitives: set[tuple[object, ...]] = field(default_factory=set)
     missing: dict[str, Unmodelled] = field(default_factory=dict)
 
-    def primitive(self, key: tuple[object, ...], nbytes: int, beside: int = 0) -> None:
-        """A primitive of oneDNN: made and kept when it is new, with `beside` bytes while it is made."""
+    def primitive(self, key: tuple[object, ...], nbytes: int, beside: int = 0, first: int = 0) -> None:
+        """A primitive of oneDNN: made and kept when it is new, with `beside` bytes while it is made.
+
+        `first` bytes more are kept with the first whose key begins so.
+        """
         if key in self.primitives or len(self.primitives) >= MOST_PRIMITIVES:
             return
         if not self.primitives:
             self.heap.take("objects", FIRST_PRIMITIVE)
+        if first and all(key[0] != other[0] for other in self.primitives):
+            self.heap.take("objects", first)
         self.primitives.add(key)
         self.heap.take("objects", nbytes)
         self.heap.burst("objects", beside)

@@ -15,6 +15,7 @@ from math import prod
 from typing import Any
 
 from peakmem.dtypes import DType
+from peakmem.engines.pytorch.layout import lies_dense
 from peakmem.errors import UsageError
 from peakmem.ir.graph import Graph, Operator
 
@@ -39,6 +40,8 @@ class Value:
     root: str
     # the tensor whose storage it lies in; its own name where that is its own
     stored: bool
+    dense: bool = True
+    # row by row in memory
 
     @property
     def itemsize(self) -> int:
@@ -134,9 +137,13 @@ def _call(operator: Operator, values: dict[str, Value]) -> Call:
             continue
         value = values[name]
         source = operator.inputs[shared[at]] if at in shared else ""
-        if source:
-            value = Value(name, value.shape, value.dtype, value.nbytes, values[source].root, values[source].stored)
-            values[name] = value
+        first = values[source] if source else next((values[one] for one in operator.inputs if one), None)
+        dense = first is None or lies_dense(
+            operator.op_type, operator.attributes, first.shape, first.dense, value.shape, own=not source
+        )
+        root, stored = (values[source].root, values[source].stored) if source else (value.root, value.stored)
+        value = Value(name, value.shape, value.dtype, value.nbytes, root, stored, dense)
+        values[name] = value
         outputs.append(value)
         fresh.append(not source)
     inputs = tuple(values[name] if name else None for name in operator.inputs)

@@ -1,7 +1,7 @@
 """oneDNN's convolutions as PyTorch calls them: which kernel, in which layout, with what beside it.
 
-Layouts and kernels: the order of src/cpu/cpu_convolution_list.cpp and each kernel's init_conf in oneDNN v3.12.0
-(commit 80afa71, which torch 2.13.0 carries), held against ONEDNN_VERBOSE for 200 convolutions. Memory in blocks of
+Which kernel is asked first: src/cpu/cpu_convolution_list.cpp of oneDNN v3.12 (torch 2.13.0 carries 80afa71). Kernels
+and layouts are those that ONEDNN_VERBOSE tells for 200 convolutions, with AVX-512 and AVX2. Memory in blocks of
 channels is padded to whole blocks (src/common/memory_desc.cpp).
 """
 

@@ -62,7 +62,8 @@ class Mkl:
         if self.threads == 1 or rows <= FEWEST_ROWS:
             return [(rows, columns)]
         if self.threads == 2:
-            return [((rows + 1) // 2, columns), (rows // 2, columns)]
+            first = -(-rows // (2 * FEWEST_ROWS)) * FEWEST_ROWS
+            return [(first, columns), (rows - first, columns)]
         registers = -(-columns // LANES)
         parts = max(1, min(self.threads - 1, registers // 2))
         return [(rows, min(columns, -(-registers // parts) * LANES))] * parts

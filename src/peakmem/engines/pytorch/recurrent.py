@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from peakmem.engines.pytorch.network import Call
 
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
-PRIMITIVE, CALLED, SCRATCH = 180_000, 26_000, 20_000
-# bytes: a primitive in oneDNN's cache with its reorders, objects while it is called, and the scratchpad without the
-# states and gates of the sequence; measured
+PRIMITIVE, FIRST, CALLED, SCRATCH = 140_000, 82_000, 26_000, 20_000
+# bytes: a primitive in oneDNN's cache with its reorders, what the first brings besides, objects while it is called,
+# and the scratchpad without the states and gates of the sequence; measured
 LANES, BANKS = 16, 256
 # floats that the states' rows are rounded to, and a length that they avoid (rnn_utils.hpp, get_good_ld)
 STEP = 8
@@ -68,9 +68,9 @@ def _by_onednn(
 ) -> None:  # fmt: skip
     _, _, rows, inner, hidden, _ = key
     heap = machine.heap
-    machine.primitive(("lstm", *key), PRIMITIVE)
+    machine.primitive(("lstm", *key), PRIMITIVE, first=FIRST)
     with heap.lent("objects", CALLED), heap.lent("repacked weights", gates * hidden * (inner + hidden) * size):
-        row = -(-hidden // LANES) * LANES
+        row = -(-max(inner, hidden) // LANES) * LANES
         row += LANES if row % BANKS == 0 else 0
         states = 2 * (rows + batch) * (row + hidden) * 4
         # of all steps, for the layer below and for this one

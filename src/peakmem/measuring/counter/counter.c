@@ -11,9 +11,9 @@
  *
  *     void peakmem_counter_read(long long out[8])  live, peak, usable live, usable peak, blocks, allocations so far,
  *                                                  mappings live, their peak; bytes but for the two counts
- *     void peakmem_counter_fullest(long long out[6])  the moment with most anonymous pages resident: these, the room of
- *                                                  glibc's main arena and of blocks beside it, free in the arena,
- *                                                  usable bytes of blocks; then resident and room now
+ *     void peakmem_counter_fullest(long long out[8])  the moment with most pages resident: anonymous ones, those of
+ *                                                  files, the room of glibc's main arena and of blocks beside it,
+ *                                                  free in the arena, usable bytes of blocks; then the first three now
  *     void peakmem_counter_reset(void)             peaks begin again at what is live
  *     void peakmem_counter_note(int id)            a note in the event log
  *
@@ -217,6 +217,7 @@ enum { LARGE = 128 << 10, STRIDE = 1 << 20 };
 
 struct moment {
     int64_t resident;   /* anonymous pages, without the counter's own table */
+    int64_t files;      /* resident pages of files, without the counter's own log */
     int64_t room;       /* of the arena and of blocks beside it */
     int64_t arena_free; /* of it, free in the arena; a header stands before each block */
     int64_t blocks;     /* of it, handed out */
@@ -229,7 +230,7 @@ static size_t own_bytes;
 static struct moment look(void) {
     char text[96];
     int64_t room = (int64_t)((uintptr_t)sbrk(0) - arena_from), pages[3] = {0};
-    struct moment now = {0, room + usable_live - arena_live, room - arena_live - arena_blocks * (int64_t)sizeof(size_t),
+    struct moment now = {0, 0, room + usable_live - arena_live, room - arena_live - arena_blocks * (int64_t)sizeof(size_t),
                          usable_live};
     int error = errno;
     long fd = syscall(SYS_openat, AT_FDCWD, "/proc/self/statm", O_RDONLY | O_CLOEXEC), n = 0;
@@ -243,8 +244,10 @@ static struct moment look(void) {
     }
     errno = error;
     now.resident = (pages[1] - pages[2]) * (int64_t)page_bytes; /* size, resident, of it with a file behind */
+    now.files = pages[2] * (int64_t)page_bytes;
     if (now.resident) now.resident -= (int64_t)own_bytes;
-    if (now.resident > fullest.resident) fullest = now;
+    if (now.files && head) now.files -= (int64_t)(sizeof *head + head->count * sizeof(struct record));
+    if (now.resident + now.files > fullest.resident + fullest.files) fullest = now;
     looked_at = now.room;
     return now;
 }
@@ -889,12 +892,13 @@ EXPORT void peakmem_counter_read(long long out[8]) {
     leave();
 }
 
-EXPORT void peakmem_counter_fullest(long long out[6]) {
-    memset(out, 0, 6 * sizeof *out);
+EXPORT void peakmem_counter_fullest(long long out[8]) {
+    memset(out, 0, 8 * sizeof *out);
     if (!ready() || !enter()) return;
     struct moment now = look();
-    const int64_t all[6] = {fullest.resident, fullest.room, fullest.arena_free, fullest.blocks, now.resident, now.room};
-    for (int i = 0; i < 6; i++) out[i] = all[i];
+    const int64_t all[8] = {fullest.resident, fullest.files, fullest.room, fullest.arena_free,
+                            fullest.blocks,   now.resident,  now.files,    now.room};
+    for (int i = 0; i < 8; i++) out[i] = all[i];
     leave();
 }
 
@@ -902,7 +906,7 @@ EXPORT void peakmem_counter_reset(void) {
     if (!ready() || !enter()) return;
     peak = live;
     usable_peak = usable_live;
-    fullest.resident = 0;
+    fullest.resident = fullest.files = 0;
     look();
     mapped_peak = mapped;
     put(RESET, live, 0, (uint64_t)mapped);
