@@ -19,7 +19,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.accuracy.cells import CELLS, networks
-from benchmarks.accuracy.measure import FOLDER, lines, processor
+from benchmarks.accuracy.measure import FOLDER, lines, processor, told
 from benchmarks.accuracy.page import write
 
 from peakmem.delivery import Delivery, choose
@@ -50,6 +50,10 @@ def main() -> None:
     tables: dict[str, list[dict[str, Any]]] = {}
     for engine in given.engines.split(","):
         measured = [line for line in lines(engine) if line["heap"]]
+        facts = {line["network"]: line["facts"] for line in told(engine)}
+        for line in measured:
+            if line["cell"] == "defaults":
+                line["facts"] |= facts.get(line["network"], {})
         with ProcessPoolExecutor(2) as pool:
             rows = [row for found in pool.map(compare, _by_network(engine, measured)) for row in found]
         tables[engine] = rows
@@ -190,19 +194,27 @@ def _stats(ratios: Iterable[float]) -> dict[str, Any]:
 
 
 def _baseline(measured: list[dict[str, Any]]) -> dict[str, Any]:
+    python = f"{_there()['python']}, {processor().architecture}"
     marks = [run["import"] for line in measured for run in line["resident"] if line["cell"].find("threads") < 0]
     return {
         "version": measured[0]["version"], "n": len(marks),
         "anonymous_bytes": int(median(mark["RssAnon"] for mark in marks)),
         "file_bytes": int(median(mark["RssFile"] for mark in marks)),
-        "heap_bytes": int(median(mark["heap"][0] for mark in marks)), "python": "CPython 3.11, x86-64",
+        "heap_bytes": int(median(mark["heap"][0] for mark in marks)), "python": python,
     }  # fmt: skip
 
 
+def _there() -> dict[str, Any]:
+    """The machine that the lines were measured on."""
+    found: dict[str, Any] = json.loads((FOLDER / "machine.json").read_text("utf-8"))
+    return found
+
+
 def _machine() -> str:
-    one = json.loads((FOLDER / "machine.json").read_text("utf-8"))
+    one = _there()
     caches = ", ".join(f"{name} {nbytes:,} B" for name, nbytes in one["caches"].items())
-    return f"{one['processor']} with AVX-512, {caches}, {one['libc']}, Python {one['python']}"
+    wide = " with AVX-512" if "avx512f" in one["features"] else ""
+    return f"{one['processor']}{wide}, {caches}, {one['libc']}, {one['python']}"
 
 
 def _lines_of(engine: str, rows: list[dict[str, Any]], *, verbose: bool) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Measure every cell that `measured/ENGINE.jsonl` does not hold yet; one line a cell, in bytes.
 
     python -m benchmarks.accuracy.measure --engines ncnn,onnxruntime
+    python -m benchmarks.accuracy.measure --engines ncnn,onnxruntime --oracles
 
 Needs the extra `engines`. A line holds the heap above the engine's own in three phases, from one process with the
 allocation counter, and the account of the resident set at its highest, from plain ones. Heap figures repeat to the
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,13 @@ from benchmarks.accuracy.cells import CELLS, SLOW, networks
 
 import peakmem
 from peakmem.engines.prediction import Processor
+from peakmem.measuring.engine import said
 from peakmem.measuring.record import Cell, Measurement, Run
 from peakmem.measuring.summary import heap_moments
+from peakmem.reconciliation import ORACLES
 
 FOLDER = Path(__file__).parent / "measured"
-NOISE = ("largest ", "network", "addresses", "outputs", "processors")
+NOISE = ("largest ", "network", "addresses", "outputs", "processors", "segment bytes")
 # facts that say nothing of memory
 
 
@@ -33,8 +37,12 @@ def main() -> None:
     parser.add_argument("--engines", default=",".join(CELLS))
     parser.add_argument("--networks", help="only these, comma between; several with ';' where they have options")
     parser.add_argument("--repeat", type=int, default=1, help="plain processes a cell")
+    parser.add_argument("--oracles", action="store_true", help="instead, what engines tell of themselves when asked to")
     given = parser.parse_args()
     for engine in given.engines.split(","):
+        if given.oracles:
+            _ask(engine)
+            continue
         kept = {(line["network"], line["cell"]) for line in lines(engine)}
         rules, untouched = networks(engine)
         for network in given.networks.split(";") if given.networks else (*rules, *untouched):
@@ -49,8 +57,28 @@ def main() -> None:
             _same_machine(report)
             with (FOLDER / f"{engine}.jsonl").open("a", encoding="utf-8") as file:
                 for words, cell in zip(wanted, report.cells, strict=True):
-                    file.write(json.dumps(_line(network, words, cell)) + "\n")
+                    file.write(json.dumps(_line(network, words, cell), separators=(",", ":")) + "\n")
             print(engine, network, [row.status for row in report.rows], flush=True)
+
+
+def _ask(engine: str) -> None:
+    """Facts of the cells "defaults" in a process that is made to tell more; one line a network."""
+    asked = ORACLES.get(engine)
+    if asked is None:
+        return
+    words = " ".join(f"{name}={said(value)}" for name, value in asked.items())
+    kept = {line["network"] for line in told(engine)}
+    for network in (name for group in networks(engine) for name in group if name not in kept):
+        report = peakmem.measure(network, engines=[engine], cells=[words], repeat=1, counted=0, timeout=1800)
+        facts = {name: value for run in report.cells[0].runs for name, value in run.facts.items() if value.isdecimal()}
+        with (FOLDER / f"{engine}.told.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"network": network, "asked": words, "facts": facts}) + "\n")
+
+
+def told(engine: str) -> list[dict[str, Any]]:
+    """What the engine told of itself."""
+    file = FOLDER / f"{engine}.told.jsonl"
+    return [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.exists() else []
 
 
 def _same_machine(report: Measurement) -> None:
@@ -90,10 +118,11 @@ def _line(network: str, words: str, cell: Cell) -> dict[str, Any]:
     plain = [run for run in good if not run.instrumented]
     facts = {name: value for run in good[:1] for name, value in run.facts.items() if not name.startswith(NOISE)}
     return {
-        "network": network, "cell": words, "version": cell.version, "reason": failed.reason if failed else "",
+        "network": network, "cell": words, "version": cell.version,
+        "reason": without_folders(failed.reason) if failed else "",
         "heap": heap_moments(counted) if counted else None,
         "resident": [_resident(run) for run in plain],
-        "fullest": _fullest(counted) if counted else {},
+        "fullest": _fullest(counted, {phase for run in plain for phase in _resident(run)}) if counted else {},
         "facts": {name: value[:300] for name, value in facts.items()},
     }  # fmt: skip
 
@@ -115,13 +144,18 @@ def _resident(run: Run) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _fullest(run: Run) -> dict[str, dict[str, int]]:
+def without_folders(text: str) -> str:
+    """A message with the names of files and without where they lie, at most 300 characters of it."""
+    return re.sub(r"(/[^/\s'\"]+)+/", "", text)[:300]
+
+
+def _fullest(run: Run, phases: set[str]) -> dict[str, dict[str, int]]:
     """Of each phase the moment with most resident, by the counter."""
     marks = {mark.phase: mark.counted for mark in run.marks if mark.counted is not None}
     return {
         phase: {**asdict(count.fullest), "usable_live_bytes": count.usable_live_bytes}
         for phase, count in marks.items()
-        if phase not in ("interpreter", "release") and count.fullest is not None
+        if phase in phases and count.fullest is not None
     }
 
 

@@ -170,8 +170,6 @@ def _ours(engine: str, network: str, cell: str) -> dict[str, int] | str:
     try:
         settings = [] if cell == "defaults" else [cell]
         (one,) = predict(network, engines=[engine], settings=settings, processor=processor()).candidates
-    except ImportError:
-        return "no profile yet"
     except Exception as fault:
         return f"fails: {type(fault).__name__}"
     if one.outcome != "predicted":

@@ -5,7 +5,7 @@ Shared by those who run an engine and those who predict it: both look at the sam
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,34 @@ from peakmem.measuring.record import Outcome, Value
 
 if TYPE_CHECKING:
     from peakmem.conversion.step import Step
+
+WITH_INPUTS = ("factory", "torch", "keras", "ort", "pte", "mnn")
+# kinds of model whose inputs the user may have to tell
+LONGEST = 10**7
+# seconds of a timeout, about four months
+
+
+def checked(model: str, inputs: Sequence[str], timeout: float, memory_limit: int = 0) -> None:
+    """What predicting and measuring have in common to refuse.
+
+    Raises:
+        UsageError: inputs of what is no live module, a limit that is none, a model that is no text.
+    """
+    from peakmem.conversion.route import kind_of
+
+    if not isinstance(model, str | Path):
+        raise UsageError("an engine loads a file, not an object", expected="a path, a network's name or module:factory")
+    if not 0 < timeout <= LONGEST:
+        raise UsageError(f"a timeout of {timeout:g} s", expected=f"more than 0, at most {LONGEST:,} s")
+    if memory_limit < 0:
+        raise UsageError(f"a memory limit of {memory_limit:,} B", expected="1 B or more, 0 for none")
+    if inputs and kind_of(model) not in WITH_INPUTS:
+        raise UsageError("--input is for live modules, this is none", where=str(model), hint="--shape NAME=DIMS")
+
+
+def listed(words: Iterable[str]) -> list[str]:
+    """The words of a list, or the one word that was given in its place."""
+    return [words] if isinstance(words, str) else list(words)
 
 
 def choose(names: Sequence[str], *, known: Sequence[str] = ()) -> list[Engine]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from peakmem.delivery import Delivery, choose, convertible
+from peakmem.delivery import Delivery, checked, choose, convertible
 from peakmem.errors import UsageError
 from peakmem.measuring.engine import BUILT_IN, Engine, engine
 from peakmem.measuring.environment import FIXED
@@ -18,11 +18,6 @@ from peakmem.measuring.machine import machine
 from peakmem.measuring.matrix import Effort, Progress, choices, measure_cells, parse_cells, parse_settings
 from peakmem.measuring.record import Measurement
 from peakmem.measuring.summary import row
-
-WITH_INPUTS = ("factory", "torch", "keras", "ort", "pte", "mnn")
-# kinds of model whose inputs the user may have to tell
-LONGEST = 10**7
-# seconds of a timeout, about four months
 
 
 def measure(
@@ -58,16 +53,9 @@ def measure(
         UsageError: an engine, a setting or an input that does not fit.
         PeakmemError: the model cannot be read.
     """
-    from peakmem.conversion.route import kind_of
-
     if repeat < 0 or counted < 0 or repeat + counted == 0 or runs < 1:
         raise UsageError("nothing to measure", expected="--repeat or --counted of 1 or more, --runs of 1 or more")
-    if not 0 < timeout <= LONGEST:
-        raise UsageError(f"a timeout of {timeout:g} s", expected=f"more than 0, at most {LONGEST:,} s")
-    if memory_limit < 0:
-        raise UsageError(f"a memory limit of {memory_limit:,} B", expected="1 B or more, 0 for none")
-    if inputs and kind_of(model) not in WITH_INPUTS:
-        raise UsageError("--input is for live modules, this is a model file", where=model, hint="--shape NAME=DIMS")
+    checked(model, inputs, timeout, memory_limit)
     ways = Delivery(model, batch, shapes, dims, inputs, cache, timeout)
     chosen = [convertible(one, ways.kind) for one in choose(engines)]
     axes, single = parse_settings(settings, chosen), parse_cells(cells, chosen)

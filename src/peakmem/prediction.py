@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from peakmem.binding import bound
-from peakmem.delivery import Delivery, choose, convertible
+from peakmem.delivery import Delivery, checked, choose, convertible, listed
 from peakmem.engines.bands import Band, bands, baseline
 from peakmem.engines.prediction import Prediction, Processor, Value
 from peakmem.engines.registry import LEVERS, PROFILES, profile, reader
@@ -26,6 +26,8 @@ from peakmem.report.prediction import Candidate, Outcome, Predictions
 FAULTS: dict[str, Outcome] = {"missing": "missing", "not converted": "not converted"}
 EMBEDDED = {"tflm": "smallest arena"}
 # engines that run without a system: the process is the arena, by the name of the detail that tells it
+MEASURED_ON = "x86_64"
+# the architecture that bands come from
 
 
 def predict(
@@ -54,6 +56,8 @@ def predict(
     """
     if within is not None and within < 1:
         raise UsageError(f"a limit of {within:,} B", expected="1 B or more")
+    checked(model, inputs, timeout)
+    model, engines, settings = str(model), listed(engines), listed(settings)
     chip = processor or this_processor()
     delivery = Delivery(model, batch, shapes, dims, inputs, cache, timeout, installed=False)
     chosen = [reading(one, delivery.kind) for one in choose(engines, known=tuple(PROFILES))]
@@ -66,9 +70,10 @@ def predict(
             found.append(_candidate(one, choice, delivery, graphs, chip))
     if len(found) == 1 and found[0].outcome == "refused":
         raise UsageError(found[0].reason)
-    if delivery.refused and all(one.outcome != "predicted" for one in found):
+    if delivery.refused and {one.reason for one in found} == {str(delivery.refused[0])}:
         raise delivery.refused[0]
-    weights, live = by_hand(model, batch, shapes, dims)
+        # one reason for all, and the user can do something about it
+    weights, live = by_hand(model, batch, shapes, dims, inputs)
     return Predictions(model, chip, weights, live, tuple(found), within, tuple(delivery.notes))
 
 
@@ -107,7 +112,7 @@ def candidate(one: Engine, choice: Mapping[str, Value], plan: Plan, graph: Graph
     settings = {**one.defaults(), **choice}
     own = {name: value for name, value in settings.items() if name not in one.conversion}
     told = reader.predict(graph, own, chip)
-    return _filled(_empty(one, choice, plan), told)
+    return _filled(_empty(one, choice, plan), told, chip)
 
 
 def reading(one: Engine, kind: str) -> Engine:
@@ -148,10 +153,10 @@ def _empty(one: Engine, choice: Mapping[str, Value], plan: Plan) -> Candidate:
     )  # fmt: skip
 
 
-def _filled(blank: Candidate, told: Prediction) -> Candidate:
+def _filled(blank: Candidate, told: Prediction, chip: Processor) -> Candidate:
     top = max(told.moments, key=lambda moment: moment.peak_bytes)
     # the first of equals
-    known = bands(told.engine, blank.settings) if told.verified else ()
+    known = bands(told.engine, blank.settings) if told.verified and chip.architecture == MEASURED_ON else ()
     base = baseline(told.engine)
     missing = sum(one.nbytes for one in told.unmodelled)
     low, high = _range(known, top.phase, top.peak_bytes, missing)
@@ -193,11 +198,12 @@ def verified(version: str, known: str) -> bool:
 
 
 def by_hand(
-    model: str, batch: int | None, shapes: Mapping[str, Sequence[int]] | None, dims: Mapping[str, int] | None
-) -> tuple[int | None, int | None]:
+    model: str, batch: int | None, shapes: Mapping[str, Sequence[int]] | None, dims: Mapping[str, int] | None,
+    inputs: Sequence[str] = (),
+) -> tuple[int | None, int | None]:  # fmt: skip
     """(weights, live peak) of the model as it was given, which one adds by hand; nothing where it cannot be read."""
     try:
-        report = estimate(model, batch=batch, shapes=shapes, dims=dims)
+        report = estimate(model, batch=batch, shapes=shapes, dims=dims, inputs=inputs or None)
     except PeakmemError:
         return None, None
     return report.weights_bytes, report.peak_bytes if report.kind == "estimate" else None

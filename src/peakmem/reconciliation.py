@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from peakmem.delivery import Delivery, choose
+from peakmem.delivery import Delivery, checked, choose, listed
 from peakmem.engines.prediction import Category, Holding, Moment, Value
 from peakmem.errors import PeakmemError, UsageError
 from peakmem.measuring.account import Account, account
@@ -57,6 +57,8 @@ def reconcile(
     """
     if repeat < 1 or runs < 3:
         raise UsageError(f"--repeat {repeat}, --runs {runs}", expected="--repeat of 1 or more, --runs of 3 or more")
+    checked(model, inputs, timeout, memory_limit)
+    model, settings = str(model), listed(settings)
     names = [name for name in engine.split(",") if name]
     if len(names) != 1 or names == ["all"]:
         raise UsageError(f"{engine!r} is not one engine", expected="one, each is a report of its own")
@@ -74,7 +76,7 @@ def reconcile(
     cell, oracle = _measured(
         one, plan, choice, Effort(repeat, 1, runs, timeout, memory_limit), given(feed, shapes), progress
     )
-    by = by_hand(model, batch, shapes, dims)
+    by = by_hand(model, batch, shapes, dims, inputs)
     report = Reconciliation(model, machine(), told, "ok", "", notes=tuple(delivery.notes))
     return _put_together(report, cell, oracle, by)
 

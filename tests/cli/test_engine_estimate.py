@@ -72,7 +72,33 @@ def test_another_processor(run, tiny):
         tiny, "--engine", "ncnn", "--processor", "arch=x86_64,features=avx2+fma+f16c,l1=32KiB,l2=256KiB,l3=0,cores=8"
     )
     assert code == 0
-    assert "for x86_64, 8 cores, caches 32,768 / 262,144 / 0 B, avx2 f16c fma" in out
+    assert "for x86_64, 8 cores, caches 32,768 / 262,144 / 0 B, avx avx2 f16c fma sse4_2" in out
+
+
+def test_what_was_measured_on_one_architecture_says_nothing_of_another(run, tiny):
+    _, here, _ = run(tiny, "--engine", "ncnn", "--processor", "arch=x86_64,features=avx512f+avx512bw+avx512vl")
+    code, there, _ = run(tiny, "--engine", "ncnn", "--processor", "arch=aarch64,features=asimd")
+    assert code == 0
+    assert "for aarch64, 1 cores" in there
+    assert "peak of" in here
+    assert "was not measured with these settings on such a processor" in there
+    assert "networks never looked at" not in there
+
+
+def test_an_engine_whose_process_is_not_known_is_not_judged(run, tiny, monkeypatch):
+    monkeypatch.setattr("peakmem.prediction.baseline", lambda _: None)
+    code, out, _ = run(tiny, "--engine", "ncnn", "--within", "1GiB")
+    assert code == 2
+    assert "not judged, because a process of theirs without a model was not measured: ncnn" in out
+    assert "none of" not in out
+
+
+def test_a_damaged_file_is_told_where_an_engine_reads_it(run, tiny):
+    Path(tiny).write_text(PARAM[:60])
+    code, out, err = run(tiny, "--engine", "all")
+    assert (code, err) == (2, "")
+    assert "ncnn\tdefaults\trefused" in out
+    assert "no conversion leads from ncnn to onnx" in out
 
 
 @pytest.mark.parametrize(
@@ -92,6 +118,11 @@ def test_another_processor(run, tiny):
         (("--engine", "ncnn", "--processor", "cores=0"), "cores=0"),
         (("--engine", "ncnn", "--processor", "cores=99999999999999"), "cores"),
         (("--engine", "ncnn", "--processor", "l2=big"), "not a size"),
+        (("--engine", "ncnn", "--processor", ""), "--processor ''"),
+        (("--engine", "ncnn", "--processor", "features=avx3"), "avx3"),
+        (("--engine", "ncnn", "--processor", "arch=aarch64,features=avx2"), "'avx2' on aarch64"),
+        (("--engine", "ncnn", "--within", ""), "not a size"),
+        (("--engine", "ncnn", "--input", "1x3x32x32"), "--input is for live modules"),
         (("--set", "threads=1"), "--set is for engines"),
         (("--within", "1MiB"), "--within is for engines"),
         (("--processor", "cores=1"), "--processor is for engines"),
@@ -113,6 +144,7 @@ def test_what_does_not_fit(run, tiny, words, said):
         (("--engine", "all"), "not one engine"),
         (("--engine", "ncnn", "--set", "winograd=on,off"), "several values"),
         (("--engine", "ncnn", "--runs", "1"), "runs"),
+        (("--engine", "ncnn", "--input", "1x3x32x32"), "--input is for live modules"),
         (("--engine", "ncnn", "--unexplained", "101"), "101"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from peakmem.engines import bands as known
@@ -143,9 +145,8 @@ def test_the_report_goes_through_json(tiny):
 
 
 def test_the_processor_is_what_the_engine_is_told(tiny):
-    """Convolutions of 16 channels and more are packed by 16 floats with AVX-512 and by 8 with AVX2."""
     here = this_processor()
-    assert here.architecture == "x86_64"
+    assert here.architecture in ("x86_64", "aarch64")
     assert here.l1_data_bytes > 0
     assert here.cores >= 1
     report = predict(tiny, engines=["ncnn"], processor=Processor(features=frozenset({"avx2", "fma", "f16c"})))
@@ -153,8 +154,9 @@ def test_the_processor_is_what_the_engine_is_told(tiny):
 
 
 def test_weights_and_live_peak_by_hand(tiny):
-    """Weights 4 × (108 + 4 flag) B; alive: 3×8×8 in and 4×8×8 out, floats."""
+    """Weights: 4×3×3×3 and 4 biases; alive: 3×8×8 in and 4×8×8 out; floats."""
     report = predict(tiny, engines=["ncnn"])
+    assert report.weights_bytes == 4 * (108 + 4)
     assert report.live_peak_bytes == 4 * (3 * 64 + 4 * 64)
 
 
@@ -176,3 +178,28 @@ def test_a_file_that_is_no_model(tmp_path):
     (tmp_path / "bad.param").write_text("7767517\n9999999 1\nnonsense\n")
     with pytest.raises((FormatError, UsageError)):
         predict(str(tmp_path / "bad.param"), engines=["ncnn"])
+
+
+def test_a_word_is_a_list_of_one(tiny):
+    found = predict(Path(tiny), engines="ncnn", settings="winograd=on,off")
+    assert found == predict(tiny, engines=["ncnn"], settings=["winograd=on,off"])
+    assert from_json(found.to_json(), Predictions) == found
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"inputs": ["1x3x8x8"]}, "--input is for live modules"),
+        ({"timeout": 0}, "a timeout of 0 s"),
+        ({"timeout": 1e9}, "at most"),
+        ({"within": 0}, "a limit of 0 B"),
+    ],
+)
+def test_what_no_prediction_takes(tiny, more, said):
+    with pytest.raises(UsageError, match=said):
+        predict(tiny, engines=["ncnn"], **more)
+
+
+def test_an_engine_loads_files_and_not_objects():
+    with pytest.raises(UsageError, match="not an object"):
+        predict(object(), engines=["ncnn"])

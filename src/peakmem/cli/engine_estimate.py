@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,9 +13,18 @@ import click
 from peakmem.cli.arguments import write_text
 from peakmem.engines.prediction import Processor
 from peakmem.errors import UsageError
+from peakmem.measuring.machine import FEATURES
 from peakmem.units import Units, parse_size
 
 ARCHITECTURES = ("x86_64", "aarch64")
+KNOWN = {
+    "x86_64": re.compile(FEATURES["flags"].pattern + "|ssse3|sse4_1|gfni"), "aarch64": FEATURES["Features"],
+}  # fmt: skip
+EXAMPLES = {"x86_64": "avx2+fma+f16c", "aarch64": "asimd+asimdhp+asimddp"}
+IMPLIED = {
+    "avx512f": ("avx2", "fma", "f16c"), "avx2": ("avx",), "fma": ("avx",), "f16c": ("avx",), "avx": ("sse4_2",),
+    "asimdhp": ("asimd", "fphp"), "asimddp": ("asimd",),
+}  # fmt: skip
 
 
 def show_engines(
@@ -22,7 +32,7 @@ def show_engines(
     batch: int | None, shapes: Mapping[str, Sequence[int]], dims: Mapping[str, int], inputs: Sequence[str],
     units: Units, json_target: str | None, targets: Sequence[tuple[str, Path]],
 ) -> int:  # fmt: skip
-    """Predict, show and write; 0 when something was predicted and fits, 1 when nothing fits, 2 when nothing was."""
+    """Predict, show and write; 0 when something was predicted and fits, 1 when none fits, 2 when none can be told."""
     if any(form == "csv" for form, _ in targets):
         raise UsageError("--write csv=… is a list of layers, and an engine's categories are none", hint="--write tsv=…")
     from peakmem.prediction import predict
@@ -31,8 +41,8 @@ def show_engines(
 
     report = predict(
         model, engines=[name for text in engines for name in text.split(",") if name], settings=settings, batch=batch,
-        shapes=shapes, dims=dims, inputs=inputs, processor=parse_processor(processor) if processor else None,
-        within=parse_size(within) if within else None,
+        shapes=shapes, dims=dims, inputs=inputs, processor=None if processor is None else parse_processor(processor),
+        within=None if within is None else parse_size(within),
     )  # fmt: skip
     shown = blocks(report, View(units))
     for form, target in targets:
@@ -49,7 +59,10 @@ def show_engines(
         show(shown)
     else:
         click.echo(plain(shown), nl=False)
-    if not any(one.outcome == "predicted" for one in report.candidates):
+    judged = [one for one in report.candidates if one.outcome == "predicted"]
+    if report.within_bytes is not None:
+        judged = [one for one in judged if one.process_bytes is not None]
+    if not judged:
         return 2
     return 0 if report.within_bytes is None or report.fitting else 1
 
@@ -81,10 +94,37 @@ def parse_processor(text: str) -> Processor:
     cores = said.get("cores", str(base.cores))
     if not (cores.isascii() and cores.isdecimal() and 0 < int(cores[:9]) <= 4096 and len(cores) < 9):
         raise UsageError(f"--processor cores={cores}", expected="1 to 4096")
-    features = frozenset(name for name in said["features"].split("+") if name) if "features" in said else base.features
+    features = _features(said["features"], architecture) if "features" in said else base.features
     return replace(
         base, features=features, cores=int(cores),
         l1_data_bytes=parse_size(said["l1"]) if "l1" in said else base.l1_data_bytes,
         l2_bytes=parse_size(said["l2"]) if "l2" in said else base.l2_bytes,
         l3_bytes=parse_size(said["l3"]) if "l3" in said else base.l3_bytes,
     )  # fmt: skip
+
+
+def _features(text: str, architecture: str) -> frozenset[str]:
+    """The instruction sets of `avx2+fma`, and those that come with them.
+
+    Raises:
+        UsageError: one that no engine looks at.
+    """
+    found: set[str] = set()
+    waiting = [name for name in text.split("+") if name]
+    while waiting:
+        name = waiting.pop()
+        if not KNOWN[architecture].fullmatch(name):
+            raise UsageError(
+                f"--processor: no engine looks at {name!r} on {architecture}",
+                expected="names as /proc/cpuinfo has them", hint=f"features={EXAMPLES[architecture]}",
+            )  # fmt: skip
+        found.add(name)
+        waiting += [more for more in _implied(name) if more not in found]
+    return frozenset(found)
+
+
+def _implied(name: str) -> tuple[str, ...]:
+    """What every processor with this instruction set has, too."""
+    if name.startswith("avx512") and name != "avx512f":
+        return ("avx512f",)
+    return IMPLIED.get(name, ())

@@ -30,6 +30,12 @@ class Section:
     def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
+    def part(self, start: int, size: int) -> Section:
+        """`size` bytes of it from `start`, over the same open file, which is closed with this one."""
+        found = Section.__new__(Section)
+        found._file, found.start, found.size = self._file, self.start + start, size
+        return found
+
     def close(self) -> None:
         """Let go of the file."""
         self._file.close()

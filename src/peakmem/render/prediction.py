@@ -51,9 +51,9 @@ def blocks(report: Predictions, view: View) -> list[Block]:
 
 
 def band_words(band: Band) -> str:
-    """`0.998–1.002 of what was measured, median 1.000 (n=63, networks never looked at)`."""
+    """`0.9980–1.0021 of what was measured, median 0.9999 (n=63, networks never looked at)`."""
     return (
-        f"{band.min:.3f}–{band.max:.3f} of what was measured, median {band.median:.3f} (n={band.n}, "
+        f"{band.min:.4f}–{band.max:.4f} of what was measured, median {band.median:.4f} (n={band.n}, "
         f"{'networks never looked at' if band.group == 'untouched' else 'networks the rules were written with'})"
     )
 
@@ -63,14 +63,19 @@ def _headline(report: Predictions, view: View) -> Iterator[str]:
     if report.within_bytes is not None:
         limit = format_exact(report.within_bytes, view.units)
         fits = report.fitting
+        known = [one for one in good if one.process_bytes is not None]
         if fits:
             first = fits[0]
+            what = "" if first.baseline is not None else " of arena"
             yield (
-                f"{len(fits)} of {len(good)} choices hold it in {limit}; the smallest is {first.engine} "
-                f"{words(first.chosen)}: {format_exact(first.process_bytes or 0, view.units)} [{first.kind}]"
+                f"{len(fits)} of {len(known)} choices hold it in {limit}; the smallest is {first.engine} "
+                f"{words(first.chosen)}: {format_exact(first.process_bytes or 0, view.units)}{what} [{first.kind}]"
             )
-        else:
-            yield f"none of {len(good)} choices holds it in {limit}"
+        elif known:
+            yield f"none of {len(known)} choices holds it in {limit}"
+        unknown = sorted({one.engine for one in good if one.process_bytes is None})
+        if unknown:
+            yield f"not judged, because a process of theirs without a model was not measured: {', '.join(unknown)}"
     elif good:
         one = good[0]
         yield (
@@ -188,7 +193,7 @@ def how(good: list[Candidate]) -> Iterator[str]:
             if band.phase == one.peak_phase and band.figure == "peak":
                 said[f"{one.engine}, peak of {band.phase}: predicted {band_words(band)}"] = None
         if not one.bands:
-            said[f"{one.engine}: the profile was not measured with these settings"] = None
+            said[f"{one.engine}: the profile was not measured with these settings on such a processor"] = None
         said.update(dict.fromkeys(f"{one.engine} {words(one.chosen)}: {note}" for note in one.notes))
         if one.baseline is not None:
             said[

@@ -27,12 +27,4 @@ def _header(data: bytes, rng: random.Random) -> tuple[bytes, str]:
 
 def damage(data: bytes, rng: random.Random) -> tuple[bytes, str]:
     """A file like `data` with a few things wrong, and what they are."""
-    done = []
-    for _ in range(rng.choice((1, 1, 2, 2, 3, 5))):
-        mutate = _header if rng.random() < 0.03 else rng.choice(tflite.MUTATIONS)
-        try:
-            data, what = mutate(data, rng)
-        except (IndexError, struct.error):
-            continue  # what was done before left nothing of that kind
-        done.append(what)
-    return data, "; ".join(done)
+    return tflite.several(data, rng, lambda: _header if rng.random() < 0.03 else rng.choice(tflite.MUTATIONS))

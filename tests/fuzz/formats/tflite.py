@@ -11,6 +11,7 @@ from tests.unit.frontends import tflite_files as made
 from tests.unit.frontends.tflite_files import Table, code, f32, i32, ints, model, operator, subgraph, tensor
 
 SUFFIX = ".tflite"
+Mutation = Callable[[bytes, random.Random], tuple[bytes, str]]
 MOST = 4096
 # places of one kind that are looked for in a file
 
@@ -187,10 +188,15 @@ def damage(data: bytes, rng: random.Random) -> tuple[bytes, str]:
     """A file like `data` with a few things wrong, and what they are."""
     if rng.random() < 0.03:
         return _bury(data, rng)
+    return several(data, rng, lambda: rng.choice(MUTATIONS))
+
+
+def several(data: bytes, rng: random.Random, pick: Callable[[], Mutation]) -> tuple[bytes, str]:
+    """One to five mutations, each as `pick` gives it."""
     done = []
     for _ in range(rng.choice((1, 1, 2, 2, 3, 5))):
         try:
-            data, what = rng.choice(MUTATIONS)(data, rng)
+            data, what = pick()(data, rng)
         except (IndexError, struct.error):
             continue  # what was done before left nothing of that kind
         done.append(what)

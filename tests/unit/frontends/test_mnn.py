@@ -15,7 +15,7 @@ from peakmem.frontends.mnn.reader import read_mnn
 from peakmem.ir.dims import Symbol
 from peakmem.pipeline import load
 from tests.unit.frontends import mnn_files as made
-from tests.unit.frontends.tflite_files import Table, Vector, ints
+from tests.unit.frontends.tflite_files import Table, Vector
 
 
 @pytest.fixture
@@ -171,4 +171,3 @@ def test_the_numbers_of_the_schema():
     assert {number: schema.PARAMETERS[number] for number in (4, 9, 21, 66, 79, 86)} == {
         4: "Axis", 9: "Convolution2D", 21: "Input", 66: "TensorConvertInfo", 79: "Pool3D", 86: "IfParam",
     }  # fmt: skip
-    assert ints(1).code == "i"

@@ -17,6 +17,7 @@ from peakmem.engines.prediction import Holding
 from peakmem.frontends.pte.program import Method, TensorValue
 from peakmem.frontends.pte.schema import STATIC, Call, Kind
 
+# sizes of structures in 64-bit builds; each is named as in the sources
 POINTER = 8
 EVALUE = 16
 TENSOR_IMPL = 64

@@ -34,6 +34,7 @@ def _sizes(method: Method, positions: Sequence[int]) -> list[tuple[int, bool]]:
 
 
 def moments(read: Read, asked: Requests, path: str, settings: Mapping[str, Value]) -> tuple[Moment, ...]:
+    """The phases; `asked` is what loading the method takes, `path` the file as the binding is given it."""
     method, load = read.method, str(settings.get("load", "file"))
     inputs, outputs = _sizes(method, method.inputs), _sizes(method, method.outputs)
     opened = binding.opened(path, read.nbytes, load, read.buffers)

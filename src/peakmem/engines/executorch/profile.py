@@ -26,13 +26,15 @@ from peakmem.ir.graph import Graph
 VERIFIED = "1.4.1"
 ARCHITECTURES = ("x86_64", "aarch64")
 PAGE = 4096
+# of the system
 _WITHOUT_EFFECT = (
     "verification", "malloc_mmap_threshold", "malloc_trim_threshold", "malloc_arena_max",
 )  # fmt: skip
 # on the heap above import
 _BLAS = ("aten::bmm", "aten::mm", "aten::linear")
+# kernels that call gemm of PyTorch's BLAS (kernels/optimized/cpu)
 BLAS_BYTES = 128 * 1024
-# kernels that call gemm of PyTorch's BLAS (kernels/optimized/cpu), which kept 101,024 and 115,360 B in two networks
+# at least what it may keep: chosen above the 101,024 and 115,360 B that it kept in two networks
 _TEMPORARY = ("aten::topk", "aten::_fft_r2c", "aten::_fft_c2r")
 # kernels that ask for memory of their own while they run
 

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from peakmem.engines.prediction import Processor
-from peakmem.engines.xnnpack import operators, runtime
-from peakmem.engines.xnnpack.operators import Held, NoRule, Where, operator
+from peakmem.engines.xnnpack import runtime, sizes
+from peakmem.engines.xnnpack.operators import operator
 from peakmem.engines.xnnpack.optimise import optimise
-from peakmem.engines.xnnpack.planner import Record, Step, plan, rounded
+from peakmem.engines.xnnpack.planner import Record, Step, joined, plan
+from peakmem.engines.xnnpack.sizes import Held, NoRule, Where
 from peakmem.engines.xnnpack.subgraph import Subgraph
-from peakmem.engines.xnnpack.work import Call, Tensor
+from peakmem.engines.xnnpack.work import Call
 
 EXTRA = 2 * 16
 # XNN_EXTRA_BYTES and what aligns the first value
@@ -31,16 +32,14 @@ OPERATOR, GEMM = 24, 16
 VALUE, NODE = 16, 8
 # likewise struct xnn_value (208 B) and struct xnn_node (224 B)
 _WITH_GEMM = frozenset(
-    base + operators.GEMM_KERNELS + operators.GEMM + parameters
+    base + sizes.GEMM_KERNELS + sizes.GEMM + parameters
     for base in (
-        operators.OPERATOR + 2 * operators.COMPUTE, operators.OPERATOR + 3 * operators.COMPUTE,
-        operators.OPERATOR + 2 * operators.COMPUTE + operators.CONVOLUTION,
+        sizes.OPERATOR + 2 * sizes.COMPUTE, sizes.OPERATOR + 3 * sizes.COMPUTE,
+        sizes.OPERATOR + 2 * sizes.COMPUTE + sizes.CONVOLUTION,
     )
-    for parameters in (0, operators.PARAMETERS)
+    for parameters in (0, sizes.PARAMETERS)
 )  # fmt: skip
 # bytes of operators that multiply matrices
-SPARE, QUANTISED, SUM = 15, 8, 4
-# of values quantised while it runs: XNN_EXTRA_QUANTIZATION_PARAMS, a scale with a zero point, a sum of a row
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ class Workspace:
     nbytes: int
     # of the workspace; what an operator without a rule works with is not in it
     records: int
-    # of the list of lifetimes, which is there while a larger workspace takes the place of a smaller one
+    # of the list of live ranges, which is there while a larger workspace takes the place of a smaller one
     less: int
     # bytes that structures are smaller than in the newer XNNPACK
     creating: int
@@ -84,10 +83,10 @@ def workspace(subgraph: Subgraph, creating: int, processor: Processor, threads: 
     creating -= transient
     nodes = (creating - runtime.SUBGRAPH - runtime.VALUE * work.table) // runtime.NODE
     creating -= VALUE * work.table + NODE * nodes
-    sizes = {at: _size(one, where.alignment) for at, one in enumerate(work.values) if one.internal}
+    asked = {at: runtime.reserved(one, where.alignment) for at, one in enumerate(work.values) if one.internal}
     exact = {at: one.nbytes for at, one in enumerate(work.values)}
     single = {at: one.first_consumer for at, one in enumerate(work.values) if one.consumers == 1}
-    records = plan(steps, sizes, exact, single, len(work.values), where.alignment).records
+    records = plan(steps, asked, exact, single, len(work.values), where.alignment).records
     total = _placed(records)
     return Workspace(total + EXTRA if total else 0, RECORD * len(records), less, creating, most - held)
 
@@ -105,18 +104,8 @@ def _product(call: Call, where: Where) -> int:
     return math.prod(right.shape[:-2]) * -(-columns // kernel.nr) * kernel.nr * 4 * (depth + 1)
 
 
-def _size(one: Tensor, alignment: int) -> int:
-    nbytes = rounded(one.nbytes, alignment)
-    if one.value.datatype in ("qdint8", "qduint8"):
-        rows = 1
-        for size in one.value.shape[: len(one.value.shape) - one.value.nonbatch]:
-            rows *= size
-        nbytes += rounded((rows + SPARE) * QUANTISED, alignment) + rounded((rows + SPARE) * SUM, alignment)
-    return nbytes
-
-
 def _placed(records: Sequence[Record]) -> int:
-    """Bytes that `records`, whose lifetimes are known, take."""
+    """Bytes that `records`, whose live ranges are known, take."""
     placed: list[tuple[int, Record]] = []
     total = 0
     for one in sorted((one for one in records if one.nbytes), key=lambda one: -one.nbytes):
@@ -133,12 +122,6 @@ def _offset(blocks: list[tuple[int, int]], nbytes: int) -> int:
     """find_value_alloc_offset: behind the block in front of the smallest gap that fits, else behind the last."""
     if not blocks:
         return 0
-    blocks.sort(key=lambda one: one[0])
-    merged = [blocks[0]]
-    for start, end in blocks[1:]:
-        if start > merged[-1][1]:
-            merged.append((start, end))
-        else:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-    gaps = [(start - end, end) for (_, end), (start, _) in pairwise(merged) if start - end >= nbytes]
-    return min(gaps)[1] if gaps else merged[-1][1]
+    taken = joined(blocks)
+    gaps = [(start - end, end) for (_, end), (start, _) in pairwise(taken) if start - end >= nbytes]
+    return min(gaps)[1] if gaps else taken[-1][1]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from peakmem.engines.litert import compiled
+from peakmem.engines.litert.accepted import check
 from peakmem.engines.litert.arena import Planned, Temporary, Tensor, plan, requested
 from peakmem.engines.litert.define import Defined, define
 from peakmem.engines.litert.delegate import Chosen, Subset, choose, partition
@@ -77,6 +78,7 @@ def interpreter(
     `cached`: packed weights lie in a file that is mapped.
     """
     part = model.parts[0]
+    check(part)
     if compressed:
         sides = tuple(replace(one, zero_points=min(one.zero_points, 1)) for one in part.sides)
         part = replace(part, sides=sides)

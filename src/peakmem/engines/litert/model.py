@@ -16,8 +16,6 @@ from peakmem.frontends.tflite.tensors import Buffers
 
 MOST_VALUES = 256
 # elements of a constant that are read
-REDUCED_PRECISION = "reduced_precision_support"
-# metadata that lets the delegate compute in fp16
 _CODES = {dtypes.INT32: "i", dtypes.INT64: "q", dtypes.FLOAT32: "f", dtypes.BOOL: "B"}
 
 
@@ -79,7 +77,6 @@ class Model:
     parts: tuple[Part, ...]
     codes: int
     # entries in its list of operators
-    customs: int
     metadata: tuple[tuple[str, int], ...]
     # name and bytes
     signatures: tuple[Signature, ...]
@@ -117,7 +114,6 @@ def read_model(path: Path) -> Model:
             census,
             tuple(parts),
             len(tables),
-            sum(bool(one.text(schema.OperatorCode.CUSTOM)) for one in tables),
             tuple(_metadata(one, buffers) for one in model.tables(schema.Model.METADATA)),
             tuple(_signature(one) for one in model.tables(schema.Model.SIGNATURES)),
         )

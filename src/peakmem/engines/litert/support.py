@@ -64,6 +64,7 @@ class View:
 
 
 def kind(one: Listed) -> str:
+    """Name of its type; empty where it has none."""
     return one.dtype.name if one.dtype else ""
 
 
@@ -207,6 +208,7 @@ def _pool(view: View) -> bool:
 
 
 def pairs(call: Call, name: str) -> tuple[int, int]:
+    """(height, width) of an option; ones where it is not told."""
     found = tuple(int(one) for one in call.options.get(name) or (1, 1))
     return (found[0], found[1]) if len(found) == 2 else (1, 1)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from peakmem.engines.litert.arena import IN_PLACE, Temporary
+from peakmem.engines.litert.support import kind
 from peakmem.errors import GraphError
 
 if TYPE_CHECKING:
@@ -59,19 +60,15 @@ class Node:
         return one
 
 
-def _type(one: Listed) -> str:
-    return one.dtype.name if one.dtype else ""
-
-
 def _conv(node: Node) -> list[Temporary]:
     """conv.cc: image columns in the built-in kernel, unless the kernel is a point that takes all.
 
     With several threads a convolution of float32 keeps its weights turned instead.
     """
     image, kernel, out = node.given(0), node.given(1), node.outputs[0]
-    hybrid = _type(image) == "float32" and _type(kernel) == "int8"
-    if _type(image) != _type(kernel) and not (_type(image) == "int16" and _type(kernel) == "int8") and not hybrid:
-        raise NoRule(f"type {_type(image)} with weights of type {_type(kernel)}")
+    hybrid = kind(image) == "float32" and kind(kernel) == "int8"
+    if kind(image) != kind(kernel) and not (kind(image) == "int16" and kind(kernel) == "int8") and not hybrid:
+        raise NoRule(f"type {kind(image)} with weights of type {kind(kernel)}")
     strides = node.options.get("strides") or (1, 1)
     dilations = node.options.get("dilations") or (1, 1)
     assert isinstance(strides, tuple)
@@ -86,7 +83,7 @@ def _conv(node: Node) -> list[Temporary]:
         return own
     if node.reference:
         return []
-    if node.threads != 1 and kernel.stored and _type(kernel) == "float32" and set(dilations) == {1}:
+    if node.threads != 1 and kernel.stored and kind(kernel) == "float32" and set(dilations) == {1}:
         return [Temporary(nbytes_of(kernel), persistent=True)]
     if point:
         return []
@@ -99,7 +96,7 @@ def _conv(node: Node) -> list[Temporary]:
 def _depthwise(node: Node) -> list[Temporary]:
     """depthwise_conv.cc: the image quantised while it runs, where only the weights are."""
     image, kernel = node.given(0), node.given(1)
-    if _type(image) != "float32" or _type(kernel) == "float32":
+    if kind(image) != "float32" or kind(kernel) == "float32":
         return []
     return [Temporary(image.count), Temporary(4 * image.shape[0]), Temporary(4 * image.shape[0])]
 
@@ -107,7 +104,7 @@ def _depthwise(node: Node) -> list[Temporary]:
 def _fully_connected(node: Node) -> list[Temporary]:
     """fully_connected.cc: likewise, with sums of 32 bits and of the weights' rows."""
     image, kernel = node.given(0), node.given(1)
-    if _type(image) != "float32" or _type(kernel) == "float32":
+    if kind(image) != "float32" or kind(kernel) == "float32":
         return []
     units, batch = kernel.shape[0], image.count // kernel.shape[1]
     return [
@@ -124,16 +121,16 @@ def _reduce(node: Node) -> list[Temporary]:
     image, axes, out = node.given(0), node.given(1), node.outputs[0]
     if not axes.stored:
         raise NoRule("axes that only running tells")
-    width = {"float32": 4, "int32": 8, "int64": 8, "uint8": 4, "int8": 4, "int16": 4}.get(_type(image))
+    width = {"float32": 4, "int32": 8, "int64": 8, "uint8": 4, "int8": 4, "int16": 4}.get(kind(image))
     if width is None:
-        raise NoRule(f"type {_type(image)}")
+        raise NoRule(f"type {kind(image)}")
     return [Temporary(4 * len(image.shape)), Temporary(4 * axes.count), Temporary(width * out.count), Temporary(0)]
 
 
 def _batch_matmul(node: Node) -> list[Temporary]:
     """batch_matmul.cc: room for both operands transposed, used or not."""
     left, right = node.given(0), node.given(1)
-    if _type(left) != _type(right):
+    if kind(left) != kind(right):
         raise NoRule("float activations with quantised weights")
     return [Temporary(nbytes_of(left)), Temporary(nbytes_of(right), persistent=right.stored)]
 
@@ -146,13 +143,13 @@ def _transpose_conv(node: Node) -> list[Temporary]:
     if not node.constant(0):
         raise NoRule("a shape that only running tells")
     weights, image, out = node.given(1), node.given(2), node.outputs[0]
-    if _type(image) not in ("float32", "int8", "uint8") or _type(weights) != _type(image):
-        raise NoRule(f"type {_type(image)} with weights of type {_type(weights)}")
+    if kind(image) not in ("float32", "int8", "uint8") or kind(weights) != kind(image):
+        raise NoRule(f"type {kind(image)} with weights of type {kind(weights)}")
     sizes = []
     if not node.reference:
         product = 4 * image.shape[1] * image.shape[2] * math.prod(weights.shape[:3])
-        sizes += [product, weights.count * (4 if _type(weights) == "float32" else 1)]
-    if _type(image) != "float32":
+        sizes += [product, weights.count * (4 if kind(weights) == "float32" else 1)]
+    if kind(image) != "float32":
         sizes.append(4 * out.count)
     return [Temporary(one + BEHIND, heap=True) for one in sizes]
 
@@ -160,16 +157,16 @@ def _transpose_conv(node: Node) -> list[Temporary]:
 def _sequence(node: Node) -> list[Temporary]:
     """unidirectional_sequence_lstm.cc: gates, in 16, 8 and 32 bits where all is quantised."""
     image, weights = node.given(0), node.given(4)
-    if _type(image) != _type(weights):
+    if kind(image) != kind(weights):
         raise NoRule("float activations with quantised weights")
     steps, batch = (0, 1) if node.options.get("time_major") else (1, 0)
     if len(image.shape) <= max(steps, batch):
         raise NoRule(f"a shape of {len(image.shape)} dimensions")
     cells = image.shape[batch] * weights.shape[0]
-    if _type(image) == "int8":
+    if kind(image) == "int8":
         return [Temporary(cells * width) for width in (2, 2, 2, 2, 1, 4)]
-    if _type(image) != "float32":
-        raise NoRule(f"type {_type(image)}")
+    if kind(image) != "float32":
+        raise NoRule(f"type {kind(image)}")
     gates = 3 if node.inputs[1] is None else 4
     return [Temporary(4 * gates * cells)]
 
@@ -190,10 +187,10 @@ def _add_n(node: Node) -> list[Temporary]:
 def _svdf(node: Node) -> list[Temporary]:
     """svdf.cc: products with the filters, of int8 the outputs at full width as well."""
     image, filters, out = node.given(0), node.given(1), node.outputs[0]
-    if _type(image) != _type(filters):
+    if kind(image) != kind(filters):
         raise NoRule("float activations with quantised weights")
     first = Temporary(4 * image.shape[0] * filters.shape[0])
-    return [first, Temporary(4 * out.count)] if _type(image) == "int8" else [first]
+    return [first, Temporary(4 * out.count)] if kind(image) == "int8" else [first]
 
 
 TEMPORARIES: Mapping[str, Callable[[Node], list[Temporary]]] = {

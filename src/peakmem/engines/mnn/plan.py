@@ -14,9 +14,8 @@ from typing import Any
 from peakmem.engines.mnn import convolution
 from peakmem.engines.mnn.allocators import Defer, Eager, Planner, Recursive
 from peakmem.engines.mnn.kernels import FLOAT, HEADER, Kernels, up
-from peakmem.engines.mnn.values import NC4HW4, Command, Commands, Value
+from peakmem.engines.mnn.values import NC4HW4, WINDOWS, Command, Commands, Value
 
-WINDOWS = ("Convolution", "ConvolutionDepthwise", "Deconvolution", "DeconvolutionDepthwise")
 BILINEAR = 2
 # resizeType of Interp
 RULED = frozenset((

@@ -12,10 +12,11 @@ from math import prod
 from typing import Any
 
 from peakmem.errors import GraphError
+from peakmem.frontends.mnn.schema import FORMATS
 from peakmem.ir.graph import Graph, Operator
 
 NC4HW4 = "NC4HW4"
-FORMATS = ("NCHW", "NHWC", NC4HW4, "NHWC4", "UNKNOWN")
+WINDOWS = ("Convolution", "ConvolutionDepthwise", "Deconvolution", "DeconvolutionDepthwise")
 VIEWS = frozenset((
     "ConvertTensor", "Copy", "Dropout", "ExpandDims", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze",
 ))  # fmt: skip
@@ -89,7 +90,6 @@ class Command:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     weights: tuple[tuple[tuple[int, ...], int], ...] = ()
     # shape and bytes of the constants inside
-    operator: Operator | None = None
 
 
 class Commands:
@@ -103,8 +103,6 @@ class Commands:
         self.constant: set[str] = set()
         self.constant_bytes: list[int] = []
         # what operators computed while resizing hold, one entry a result
-        self.computed = 0
-        # operators that are computed while resizing
         self.loose: list[int] = []
         # bytes of the constants that are no part of an operator
         self.unsized: list[Operator] = []
@@ -142,7 +140,6 @@ class Commands:
                 self.values.setdefault(name, Value(name, (1,), "NCHW"))
             return
         if operator.op_type in NO_CONTENT or (read and all(name in self.constant for name in read)):
-            self.computed += 1
             for name in operator.outputs:
                 self.constant.add(name)
                 self.constant_bytes.append(max(1, self._enter(name, "NCHW", "constant").count) * 4)
@@ -200,9 +197,8 @@ class Commands:
                 self._full(one, made[0]) if sized.count != made[0].count else one
                 for one, sized in zip(data, (data[0], data[1], data[1]), strict=True)
             ]
-        windows = ("Convolution", "ConvolutionDepthwise", "Deconvolution", "DeconvolutionDepthwise")
         after: Value | None = None
-        if op_type in windows and data[0].layout != NC4HW4:
+        if op_type in WINDOWS and data[0].layout != NC4HW4:
             # brought into blocks and back: GeometryConvUtils::computeSingle
             inside = Value(data[0].name + "'", data[0].shape, NC4HW4)
             self._view(inside, [data[0]], whole=True)
@@ -222,9 +218,7 @@ class Commands:
         if op_type not in EXTENDED:
             self._plain(op_type, operator, data, made, stored)
         else:
-            self.commands.append(
-                Command(op_type, operator.name, list(data), made, operator.attributes, stored, operator)
-            )
+            self.commands.append(Command(op_type, operator.name, list(data), made, operator.attributes, stored))
         if after is not None:
             self._view(after, made, whole=True)
 
@@ -266,7 +260,7 @@ class Commands:
         for one in made:
             one.plain = self.pack != 4 and one.layout == NC4HW4
             outputs.append(one)
-        self.commands.append(Command(op_type, operator.name, inputs, outputs, operator.attributes, stored, operator))
+        self.commands.append(Command(op_type, operator.name, inputs, outputs, operator.attributes, stored))
         for one in made:
             if one.plain:
                 wide = Value(one.name, one.shape, one.layout, one.item, one.usage)

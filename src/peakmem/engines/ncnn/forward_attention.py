@@ -19,8 +19,8 @@ from peakmem.engines.ncnn.tiles import parts, up
 
 FIRST_RESERVE, LEAST_RESERVE = 256, 16
 # positions that a new cache has beyond what it holds at most, and that a growing one has at least
-REUSED = 6
-# how often values are read before they are spread into floats for it, with AVX-512
+REUSED = {16: 6, 8: 8, 4: 12}
+# how often values are read before they are spread into floats for it, by floats in a register
 REUSED_BF16 = 3
 # the same of bf16; measured with heads of 64 and 128
 
@@ -117,7 +117,7 @@ def _prefill(call: Call, heads: Heads, options: Options, *, cached: bool) -> Non
     blocks = parts(heads.source, lanes)
     reuse = blocks * (heads.queries // heads.groups)
     capacity = up(heads.target, lanes)
-    often = REUSED_BF16 if short else {16: 6, 8: 8, 4: 12}[lanes]
+    often = REUSED_BF16 if short else REUSED[lanes]
     if not short:
         often += -2 if heads.width >= 128 else 4 if heads.width < 32 else 0
     spread = reuse >= often

@@ -57,11 +57,17 @@ class Pool:
     # sizes of blocks, the oldest first
     requests: list[int] = field(default_factory=list)
     # bytes of each request
+    out_bytes: int = 0
+    # requested and not come back
+    most_bytes: int = 0
+    # the most of it
     pooled: bool = True
 
     def malloc(self, nbytes: int) -> Block:
         """A block for `nbytes`."""
         self.requests.append(nbytes)
+        self.out_bytes += nbytes
+        self.most_bytes = max(self.most_bytes, self.out_bytes)
         for at, size in enumerate(self.kept):
             if size >= nbytes and size * self.compare_ratio >> 8 <= nbytes:
                 del self.kept[at]
@@ -79,6 +85,7 @@ class Pool:
 
     def free(self, block: Block) -> None:
         """The block stays."""
+        self.out_bytes -= block.nbytes
         self.heap.move(self.category, "pools", block.nbytes)
         self.kept.append(block.whole)
 
@@ -95,14 +102,19 @@ class System:
     heap: Heap
     category: Category
     requests: list[int] = field(default_factory=list)
+    out_bytes: int = 0
+    most_bytes: int = 0
     pooled: bool = False
 
     def malloc(self, nbytes: int) -> Block:
         """A block for `nbytes`."""
         self.requests.append(nbytes)
+        self.out_bytes += nbytes
+        self.most_bytes = max(self.most_bytes, self.out_bytes)
         self.heap.block(self.category, nbytes)
         return Block(nbytes, nbytes, self.category)
 
     def free(self, block: Block) -> None:
         """Back to malloc."""
+        self.out_bytes -= block.nbytes
         self.heap.block(block.category, block.nbytes, -1)

@@ -74,6 +74,8 @@ class Simulated:
     # of each run: bytes of requests for blobs, and for workspace
     live: tuple[int, ...]
     # after each run
+    most: tuple[int, int]
+    # bytes of blobs, and of workspace, requested and not come back, in the first run at most
 
 
 class Profile:
@@ -103,7 +105,8 @@ class Profile:
             self.name, "" if options.arm else VERIFIED, dict(settings), result.moments, missing, notes,
             {
                 "blob requests": len(blobs), "workspace requests": len(works), "runs simulated": len(result.live),
-                "most live bytes": settled,
+                "most live bytes": settled, "requests run 1": len(blobs) + len(works),
+                "blob peak run 1": result.most[0], "workspace peak run 1": result.most[1],
                 **{f"live after run {at}": live for at, live in enumerate(result.live[:8], 1)},
             },
         )  # fmt: skip
@@ -160,6 +163,7 @@ def simulate(graph: Graph, options: Options, *, most: int = MOST_RUNS) -> Simula
     blob, work = _allocator(heap, options, "activations"), _allocator(heap, options, "workspace")
     requests: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
     live: list[int] = []
+    most_out = (0, 0)
     seen: set[tuple[object, ...]] = set()
     for run in range(1, most + 1):
         heap.restart()
@@ -170,6 +174,7 @@ def simulate(graph: Graph, options: Options, *, most: int = MOST_RUNS) -> Simula
         live.append(heap.total)
         if run == 1:
             moments.append(heap.moment("run 1"))
+            most_out = (blob.most_bytes, work.most_bytes)
         if run == STEADY_RUN:
             moments.append(heap.moment("steady"))
         state = (heap.total, *(tuple(one.kept) for one in (blob, work) if isinstance(one, Pool)))
@@ -178,7 +183,7 @@ def simulate(graph: Graph, options: Options, *, most: int = MOST_RUNS) -> Simula
             # from here on all repeats
         seen.add(state)
     found = tuple(replace(moment, outside=outside) for moment in moments)
-    return Simulated(found, tuple(requests), tuple(live))
+    return Simulated(found, tuple(requests), tuple(live), most_out)
 
 
 def _mapped(graph: Graph) -> tuple[Holding, ...]:

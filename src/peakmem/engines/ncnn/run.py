@@ -186,6 +186,9 @@ class Extractor:
             if name in self.mats:
                 stack.pop()
                 continue
+            if name not in self.producers:
+                # an input: light mode gave it back after its first reader
+                raise GraphError("ncnn needs a Split where two layers read one input", where=f"blob {name!r}")
             layer = self.network.layers[self.producers[name]]
             ahead = next((bottom for bottom in layer.bottoms if bottom not in self.mats), None)
             if ahead is not None:
@@ -244,6 +247,8 @@ class Extractor:
             shown = ", ".join(format_shape(mat.sizes) for mat in bottoms)
             raise GraphError(f"ncnn would not compute it on {shown}", where=layer.title) from fault
             # a rule unpacks the axes and parameters that its layer has to have
+        if len(tops) != len(layer.tops):
+            raise GraphError(f"{layer.type} makes {len(tops)} blobs, not {len(layer.tops)}", where=layer.title)
         for name, mat in zip(layer.tops, tops, strict=True):
             release(self.mats.get(name))
             self.mats[name] = mat

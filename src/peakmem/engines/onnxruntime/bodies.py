@@ -16,7 +16,7 @@ from peakmem.ir.graph import Graph
 BODY = 22_000
 # bytes of a state without operators
 BODY_NODE, BODY_WEIGHT = 6_500, 3_200
-# an operator or a weight in a body: its structures and, in the attribute, its message
+# an operator or a weight in a body: its structures and, in the attribute, its message; round, from the same counts
 
 
 def weights(network: Network, *, packing: bool, architecture: str) -> tuple[int, int]:

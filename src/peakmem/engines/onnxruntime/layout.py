@@ -68,6 +68,8 @@ class _Transformer:
             self.network.remove(node)
 
     def _visit(self, node: Node) -> None:
+        if any(name and name not in self.network.values for name in (*node.inputs, *node.outputs)):
+            return
         if node.is_op("Conv") or node.is_op("FusedConv", domain=MICROSOFT):
             self._conv(node)
             return

@@ -99,8 +99,6 @@ class Network:
         self.inputs = list(graph.inputs)
         self.outputs = list(graph.outputs)
         self.opset = graph.opsets.get("", 0)
-        self.removed = 0
-        # nodes taken out
         self.grown: list[Growth] = []
         # copies of weights that rewriting makes, in its order
         self._next = 0
@@ -144,7 +142,6 @@ class Network:
     def remove(self, node: Node) -> None:
         """Take a node out; its values stay known."""
         del self.nodes[node.number]
-        self.removed += 1
 
     def weight(self, name: str) -> Value | None:
         """The constant called `name`."""

@@ -231,6 +231,8 @@ def matmul_transpose(network: Network) -> None:
             batches.append(False)
             if maker is None or not maker.is_op("Transpose") or maker.outputs[0] in network.outputs:
                 continue
+            if maker.inputs[0] not in network.values:
+                continue
             rank = len(network.values[maker.inputs[0]].shape)
             perm = tuple(maker.attributes.get("perm", tuple(reversed(range(rank)))))
             turned = perm in ((*range(rank - 2), rank - 1, rank - 2), (*range(1, rank), 0))

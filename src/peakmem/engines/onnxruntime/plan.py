@@ -2,8 +2,8 @@
 
 onnxruntime/core/framework/allocation_planner.cc (PlannerImpl::ComputeReusePlan: in place where the kernel allows and
 shapes agree, else the most recently freed buffer of the same shape, else a new one) and mem_pattern_planner.h
-(best fit among the gaps). Read in versions older than 1.31.1, not all of one commit; where they and 1.31.1's requests
-disagreed, the requests were followed.
+(best fit among the gaps, the one up to the block's end so far among them). Read in versions older than 1.31.1, not
+all of one commit; where they and 1.31.1's requests disagreed, the requests were followed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ IN_PLACE = frozenset({
 })  # fmt: skip
 # KernelDefBuilder::MayInplace(0, 0) in core/providers/cpu; Add, Mul, Exp, Sqrt, Neg, Log, Erf and others have none,
 # seen in the requests of chains with mem_reuse=off
+PATTERN_ALIGNMENT = 256
+# sizes in the pattern are multiples of it, those asked for one by one are not; seen in networks of 2 to 28 operators
+# whose requests were cut off one after the other, and in the whole quantised ones
 FUSED_SUM = 3
 # place of the addend in a convolution of blocks, where its result may stand (contrib_ops/cpu/nchwc_ops.cc)
 
@@ -96,7 +99,9 @@ def plan(network: Network, workspace: Mapping[int, tuple[int, ...]], *, reuse: b
     for step, node in enumerate(steps):
         for name in born.get(step, ()):
             events.append(Event(name, network.values[name].asked, step, result=name in results))
-        extra = [(f"workspace {node.number}.{at}", size) for at, size in enumerate(workspace.get(node.number, ()))]
+        extra = [
+            (f"workspace {node.number}.{at}", size) for at, size in enumerate(workspace.get(node.number, ())) if size
+        ]
         events += [Event(name, size, step, workspace=True) for name, size in extra]
         events += [Event(name, 0, step, workspace=True) for name, _ in reversed(extra)]
         for name in dies.get(step, ()):
@@ -125,8 +130,8 @@ def _in_place(node: Node, name: str, network: Network, uses: dict[str, int], hol
             continue
         source = node.inputs[place]
         original = holder.get(source, source)
-        before, after = network.values.get(source), network.values.get(name)
-        if uses.get(original) == 1 and not network.values[original].constant and _same(before, after):
+        before, after, owner = (network.values.get(one) for one in (source, name, original))
+        if uses.get(original) == 1 and owner is not None and not owner.constant and _same(before, after):
             return source
     return None
 
@@ -153,13 +158,16 @@ def pattern_bytes(events: tuple[Event, ...]) -> int:
         if event.nbytes == 0:
             blocks = [block for block in blocks if block[2] != event.value]
             continue
-        offset = blocks[-1][0] + blocks[-1][1] if blocks else 0
-        place, waste, current = len(blocks), -1, 0
-        for at, (begin, size, _) in enumerate(blocks):
+        nbytes = -(-event.nbytes // PATTERN_ALIGNMENT) * PATTERN_ALIGNMENT
+        place, waste, offset, current = len(blocks), -1, 0, 0
+        for at, (begin, size, _) in enumerate((*blocks, (most, 0, ""))):
             gap = begin - current
-            if gap >= event.nbytes and (waste < 0 or gap - event.nbytes < waste):
-                place, waste, offset = at, gap - event.nbytes, current
-            current = begin + size
-        most = max(most, offset + event.nbytes)
-        blocks.insert(place, (offset, event.nbytes, event.value))
+            if gap >= nbytes and (waste < 0 or gap - nbytes < waste):
+                place, waste, offset = at, gap - nbytes, current
+            if at < len(blocks):
+                current = begin + size
+        if waste < 0:
+            offset = current
+        most = max(most, offset + nbytes)
+        blocks.insert(place, (offset, nbytes, event.value))
     return most

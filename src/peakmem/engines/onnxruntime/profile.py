@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from peakmem.engines.onnxruntime import bodies, parse, prepack, quantised, workspace
+from peakmem.engines.onnxruntime.accepted import check
 from peakmem.engines.onnxruntime.arena import Arena
 from peakmem.engines.onnxruntime.file import File, read
 from peakmem.engines.onnxruntime.fold import Folded, folded
@@ -85,6 +86,7 @@ class OnnxRuntime:
         """
         chosen = _settings(settings)
         _readable(graph)
+        check(graph, MEASURED)
         level = str(chosen["optimisation"])
         file = read(graph)
         file_nodes = len(graph.operators)
@@ -199,13 +201,15 @@ class OnnxRuntime:
             beside = (Holding("file", mapped, "weights in other files, mapped and read in place"),)
             moments = [replace(moment, outside=beside) for moment in moments]
         notes = []
+        measured = processor.architecture == "x86_64" and "avx512f" in processor.features
         if file.external:
             notes.append(f"{len(file.external)} weights lie in other files, which the engine maps")
         if file.shapes:
             notes.append("the file leaves sizes open: nothing that needs them is computed or fused at load")
-        if processor.architecture != "x86_64" or "avx512f" not in processor.features:
+        if not measured:
             notes.append("rules for processors without AVX-512 come from the source and were not measured")
-        return Prediction(NAME, VERIFIED, chosen, tuple(moments), missing, tuple(notes), details=details)
+        known = VERIFIED if measured else ""
+        return Prediction(NAME, known, chosen, tuple(moments), missing, tuple(notes), details=details)
 
 
 def _settings(settings: Mapping[str, Value]) -> dict[str, Value]:
@@ -251,6 +255,8 @@ def _unmodelled(network: Network, processor: Processor) -> tuple[Unmodelled, ...
             reason = "its kernel was not measured"
         elif node.op_type not in MEASURED:
             reason = "what its kernel packs or asks for while it runs was not measured"
+        if node.op_type in workspace.ASKING and any(name and name not in network.values for name in node.inputs):
+            reason = f"the size of an operand of {node.name} is not known before it runs"
         if any(name and name not in network.values for name in node.outputs):
             reason = f"the size of a result of {node.name} is not known before it runs"
         if reason:
@@ -319,7 +325,8 @@ def _run(requests: Plan, arena: Arena | None, chosen: Mapping[str, Value], *, pa
         if now > held or (now == held and in_use > top):
             top, held, step = in_use, now, event.step
     after = arena.extended_bytes + arena.handle_bytes + FIRST_RUN if arena is not None else 0
-    return _Run(top, held, after, step)
+    # a run that asks for nothing holds most at its end
+    return _Run(top, max(held, after), after, step)
 
 
 def predict(graph: Graph, settings: Mapping[str, Value], processor: Processor) -> Prediction:

@@ -37,7 +37,7 @@ def is_quantizer(node: Node | None) -> bool:
 def separate(network: Network) -> None:
     """Every reader has a DequantizeLinear of its own, at every level."""
     for node in network.order():
-        if not is_dequantizer(node):
+        if not is_dequantizer(node) or node.outputs[0] not in network.values:
             continue
         readers = network.readers(node.outputs[0])
         if node.outputs[0] in network.outputs:

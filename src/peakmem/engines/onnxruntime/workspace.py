@@ -20,6 +20,10 @@ MOST_THREADS = 16
 # MLAS_MAXIMUM_THREAD_COUNT
 STRIDE_ALIGNMENT = 16
 # MLAS_SGEMM_STRIDEN_THREAD_ALIGN
+ASKING = frozenset({
+    "Conv", "ConvTranspose", "FusedConv", "GRU", "LRN", "LSTM", "LogSoftmax", "QLinearConv", "Softmax", "Where",
+})  # fmt: skip
+# operators that ask by the size of their operands
 
 
 def of(
@@ -28,6 +32,9 @@ def of(
     """Bytes of each request by node number, for nodes that ask for any."""
     found = {}
     for node in network.nodes.values():
+        if any(name and name not in network.values for name in (*node.inputs, *node.outputs)):
+            # no rule without a size; the profile lists it
+            continue
         whole = quantised.of(node, network, architecture, packed=packed)
         if whole:
             found[node.number] = tuple(-(-nbytes // ALIGNMENT) * ALIGNMENT for nbytes in whole if nbytes)
@@ -101,7 +108,10 @@ def transposed(node: Node, network: Network) -> int:
 
 def response(node: Node, network: Network) -> tuple[int, ...]:
     """Floats of LRN: scales of all samples, and one sample's squares with channels to spare (nn/lrn.cc)."""
-    batch, channels, *spatial = network.values[node.inputs[0]].shape
+    shape = network.values[node.inputs[0]].shape
+    if len(shape) < 2:
+        return ()
+    batch, channels, *spatial = shape
     size = prod(spatial)
     return (batch * channels * size, (channels + int(node.attributes.get("size", 1)) - 1) * size)
 

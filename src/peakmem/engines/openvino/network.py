@@ -48,6 +48,8 @@ class Weight:
     groups: int = 1
     folded: bool = False
     # made anew, because a normalisation is folded into it
+    turned: bool = False
+    # of a product that stores inputs before outputs
 
 
 @dataclass(slots=True, eq=False)
@@ -82,7 +84,11 @@ class Network:
     # constants that are neither
     input_bytes: int
     output_bytes: int
+    kept_bytes: int
+    # of results that stay with the stream after a run
     unruled: list[Operator]
+    unfitted: list[Operator]
+    # with a rule for tensors and weights, but kernels that no slope was fitted to
 
 
 def network(graph: Graph) -> Network:
@@ -135,7 +141,31 @@ class _Reading:
         seen = list(dict.fromkeys(self.buffers.values()))
         inputs = sum(self.bytes(name) for name in graph.inputs if graph.tensors[name].role == "input")
         outputs = sum(self.bytes(name) for name in graph.outputs)
-        return Network(self.nodes, seen, self.weights, self.others(), inputs, outputs, self.unruled)
+        return Network(
+            self.nodes, seen, self.weights, self.others(), inputs, outputs, self.kept(), self.unruled,
+            [one for one in graph.operators if self._unlike(one)],
+        )  # fmt: skip
+
+    def kept(self) -> int:
+        """Results of Softmax: the stream's own tensor is not replaced by the request's (three networks measured)."""
+        makers = {name: one for one in self.graph.operators for name in one.outputs}
+        return sum(
+            self.bytes(name) for name in self.graph.outputs if name in makers and makers[name].op_type == "Softmax"
+        )
+
+    def _unlike(self, operator: Operator) -> bool:
+        """Convolutions over one dimension, transposed ones, and products of several rows with a constant."""
+        if operator.op_type == "ConvTranspose":
+            return True
+        if operator.op_type not in CONVOLUTIONS | PRODUCTS or len(operator.inputs) < 2:
+            return False
+        weights = self.constant(operator.inputs[1])
+        if weights is None:
+            return False
+        if operator.op_type == "Conv":
+            return len(weights.shape or ()) == 3
+        shape = self.graph.tensors[operator.inputs[0]].shape or ()
+        return prod(dim for dim in shape[:-1] if isinstance(dim, int)) > 1
 
     def others(self) -> int:
         """Constants that run-time operators read besides weights."""
@@ -151,7 +181,13 @@ class _Reading:
     def count(self, name: str) -> int:
         count = self.graph.tensors[name].count
         if count is None:
-            raise GraphError(f"the size of {name!r} is not known", where=self.graph.source, hint="--shape NAME=DIMS")
+            if name in self.graph.inputs:
+                raise GraphError(
+                    f"the size of {name!r} is not known", where=self.graph.source, hint="--shape NAME=DIMS"
+                )
+            raise GraphError(
+                f"the size of {name!r} depends on values, and is not known before it runs", where=self.graph.source
+            )
         return count
 
     def bytes(self, name: str) -> int:
@@ -275,9 +311,10 @@ class _Reading:
         groups = int(operator.attributes.get("group", 1))
         if operator.op_type in PRODUCTS:
             inputs, outputs = shape[-2:] if len(shape) > 1 else (1, shape[0])
-            if operator.attributes.get("transB"):
+            turned = not operator.attributes.get("transB")
+            if not turned:
                 inputs, outputs = outputs, inputs
-            made = Weight(name, "product", (outputs, inputs, *shape[:-2]), tensor.nbytes or 0)
+            made = Weight(name, "product", (outputs, inputs, *shape[:-2]), tensor.nbytes or 0, turned=turned)
         else:
             if operator.op_type == "ConvTranspose":
                 shape = (shape[1] * groups, shape[0] // groups, *shape[2:])

@@ -25,7 +25,10 @@ BELIEVED = 50_000_000
 # protobuf's kSafeStringSize: a longer string starts with one byte more and doubles
 DOMAINS = ("", "ai.onnx")
 RESIDUAL = "structures and kernels are slopes from measurements: a third of all in a network of few megabytes"
-HINTS = {"latency": 1, "cumulative_throughput": 1}
+ONE_STREAM = ("latency", "cumulative_throughput")
+# hints with which a model has one stream on the processor
+CONVERTED = frozenset(("", "ai.onnx", "com.microsoft", "mmdeploy", "org.openvinotoolkit", "org.pytorch.aten"))
+# of operators that its front end has conversions for (src/frontends/onnx/frontend/src/ops_bridge.cpp)
 
 
 class OpenVino:
@@ -44,6 +47,11 @@ class OpenVino:
         chosen = _settings(settings, processor)
         if graph.format not in ("onnx", "zoo"):
             raise GraphError(f"the profile reads ONNX, this is {graph.format}", where=graph.source)
+        for operator in graph.operators:
+            if operator.domain not in CONVERTED:
+                # "No conversion rule found for operations: my.ops.Foo" (2026.4.1)
+                what = f"OpenVINO knows no operator {operator.op_type} of {operator.domain!r}"
+                raise GraphError(what, where=operator.name)
         half = _item(chosen, processor) == 2
         made = network(graph)
         stored = [tensor.nbytes for tensor in graph.tensors.values() if tensor.role == "constant" and tensor.nbytes]
@@ -77,7 +85,7 @@ class _Held:
         self.folded = sum(weight.nbytes for weight in made.weights if weight.folded)
         boxes = [Box(one.count * item, one.start, one.stop) for one in made.buffers if not one.outside]
         self.block = solve(boxes)
-        self.inputs, self.outputs = made.input_bytes, made.output_bytes
+        self.inputs, self.outputs, self.left = made.input_bytes, made.output_bytes, made.kept_bytes
         self.streams = _streams(chosen)
         self.nodes = len(made.nodes)
         self.own = objects.compiled_objects(graph, made, half=half)
@@ -112,6 +120,7 @@ class _Held:
 
         def fed(own: int, results: int) -> tuple[Holding, ...]:
             size = own * self.inputs + results * self.outputs + self.requests * objects.REQUEST
+            size += min(self.streams, feds - results) * self.left
             return (*standing, Holding("inputs and outputs", size, "results, and tensors that no run has replaced yet"))
 
         first, last = fed(ran, self.requests + waiting), fed(1, self.requests)
@@ -162,7 +171,7 @@ def _streams(chosen: Mapping[str, Value]) -> int:
     threads = int(chosen["threads"])
     if chosen["streams"]:
         return min(int(chosen["streams"]), threads)
-    return 1 if chosen["performance_hint"] in HINTS else threads
+    return 1 if chosen["performance_hint"] in ONE_STREAM else threads
 
 
 def _item(chosen: Mapping[str, Value], processor: Processor) -> int:
@@ -182,6 +191,9 @@ def _missing(made: Network, graph: Graph, chosen: Mapping[str, Value], processor
         sizes = sum(graph.tensors[name].nbytes or 0 for name in operator.outputs if name)
         sizes += sum(graph.tensors[name].nbytes or 0 for name in operator.inputs if name and _is_constant(graph, name))
         found.append(Unmodelled(f"operator {operator.op_type}", f"what {operator.name} becomes has no rule", sizes))
+    for operator in made.unfitted:
+        reason = f"the kernels of {operator.name} are of a kind that no slope was fitted to"
+        found.append(Unmodelled(f"operator {operator.op_type}", reason, objects.UNFITTED))
     if _streams(chosen) > 1 and not chosen["streams"]:
         reason = "the engine chooses how many streams; as many as threads are counted"
         found.append(Unmodelled(f"performance_hint={chosen['performance_hint']}", reason, _stream(made)))

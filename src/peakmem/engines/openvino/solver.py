@@ -1,6 +1,6 @@
 """The block that all tensors of a run share: src/inference/dev_api/openvino/runtime/memory_solver.hpp of OpenVINO 2026.
 
-Boxes of size and lifetime are placed largest first, each as low as those placed before allow. Sizes are counted in
+Boxes of size and live range are placed largest first, each as low as those placed before allow. Sizes are counted in
 units of 32 bytes (src/plugins/intel_cpu/src/memory_control.cpp).
 """
 

@@ -1,7 +1,8 @@
 """Weights as the kernels want them: oneDNN's layouts for brgemm kernels, from the sizes that 2026.4.1 asks for.
 
 Each weight exists twice: as the constant of the model and repacked (mapped constants of an IR aside). Output channels
-are padded to whole blocks, depthwise ones by channels; at bfloat16 the input channels go in pairs.
+are padded to whole blocks, depthwise ones by channels; at bfloat16 the input channels go in pairs. A product whose
+constant stores inputs before outputs keeps it a third time at bfloat16, converted and turned around.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ def repacked(weight: Weight, item: int) -> int:
         return _up(outputs, CONVOLUTION_BLOCK) * prod(window) * item
     inside = _up(inputs, 4 // item)
     if weight.kind == "product":
-        return _up(outputs, PRODUCT_BLOCK) * inside * prod(window) * item
+        turned = outputs * inputs * item if weight.turned and item < 4 else 0
+        return (_up(outputs, PRODUCT_BLOCK) * inside * item + turned) * prod(window)
     per_group = _up(outputs // weight.groups, CONVOLUTION_BLOCK)
     return weight.groups * per_group * inside * prod(window) * item
 

@@ -13,6 +13,7 @@ from typing import Any
 from peakmem.engines.pytorch.machine import Machine
 from peakmem.engines.pytorch.network import Call
 from peakmem.engines.pytorch.onednn import AVX512, GEMM_CODE, OBJECTS, SKIPPING, Convolution, plan
+from peakmem.errors import GraphError
 
 LEAST_WORK = 20_480
 # elements of the image from which oneDNN is asked for one image without groups (use_mkldnn)
@@ -35,6 +36,10 @@ def described(call: Call) -> Convolution:
     batched = len(x.shape) == len(w.shape)
     image = x.shape[-rank:]
     y = call.outputs[0]
+    if rank < 1 or len(x.shape) not in (rank + 1, rank + 2) or len(y.shape) != len(x.shape):
+        raise GraphError(
+            f"PyTorch would not convolve {len(x.shape)} dimensions with weights of {len(w.shape)}", where=call.title
+        )
     fill = (1,) if rank == 1 else ()
     # conv1d is done as a convolution over an image of one row
     pads = _listed(call.attributes.get("pads", 0), rank)[:rank]

@@ -53,9 +53,12 @@ KEYS = 512
 MATMUL_OBJECTS, MATMUL_KERNEL, MATMUL_BIASED, MATMUL_BESIDE = 535_400, 15_570, 28_170, 22_000
 # of a primitive of oneDNN's product in its cache, of each kernel in it, without and with a bias, and while it is
 # called; measured with 40 products of bfloat16
+MATMUL_BIAS = 9_400
+# more of a primitive with a bias; measured with the same
 MATMUL_INNER, MATMUL_COLUMNS = 512, 64
 # of a block; every rest has kernels of its own
 ELTWISE_OBJECTS, ELTWISE_FIRST, ELTWISE_BESIDE = 26_300, 27_500, 9_800
+# of a primitive of oneDNN's gelu in its cache, what the first brings besides, and while one is made; measured
 
 
 def run(call: Call, machine: Machine) -> None:
@@ -129,7 +132,8 @@ def _linear(call: Call, machine: Machine) -> None:
     x, w = call.input(0), call.input(1)
     with machine.heap.lent("workspace", _copy(call) if len(x.shape) > 2 else 0):
         machine.results(call)
-        _product(call, machine, prod(x.shape[:-1]), w.shape[1], w.shape[0], x.dtype)
+        columns = w.shape[0] if len(w.shape) > 1 else 1
+        _product(call, machine, prod(x.shape[:-1]), w.shape[-1] if w.shape else 1, columns, x.dtype)
 
 
 def _product(call: Call, machine: Machine, rows: int, inner: int, columns: int, dtype: str) -> None:
@@ -140,7 +144,8 @@ def _product(call: Call, machine: Machine, rows: int, inner: int, columns: int, 
         kernels = 1 if inner <= MATMUL_INNER else 4 if inner % MATMUL_INNER else 2
         kernels *= 2 if columns % MATMUL_COLUMNS else 1
         biased = call.kind in ("linear", "addmm") and call.has(2)
-        nbytes = MATMUL_OBJECTS + kernels * (MATMUL_BIASED if biased else MATMUL_KERNEL) + (9_400 if biased else 0)
+        nbytes = MATMUL_OBJECTS + kernels * (MATMUL_BIASED if biased else MATMUL_KERNEL)
+        nbytes += MATMUL_BIAS if biased else 0
         machine.primitive(("matmul", rows, inner, columns, biased), nbytes)
         block = 2 * MATMUL_COLUMNS * min(inner, MATMUL_INNER)
         machine.heap.burst("workspace", MATMUL_BESIDE + machine.threads * block * (2 if rows > 1 else 1))

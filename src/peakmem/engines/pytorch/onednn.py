@@ -19,11 +19,13 @@ ALIGNED = 128
 OBJECTS: dict[Kind, int] = {"jit": 43_286, "jit_1x1": 56_340, "jit_dw": 43_448, "gemm": 36_900}
 # bytes in the cache of primitives for each: description, kernel, code generator; measured
 SKIPPING = 4_700
-# of the generator that leaves out what the strides of a 1x1 convolution skip
+# of the generator that leaves out what the strides of a 1x1 convolution skip; measured
 BLOCK_REORDER, GENERAL_REORDER = 10_039, 12_132
 # the same for reorders: whole blocks of channels (jit:blk), all others (jit:uni)
+PLAIN_REORDER = 10_000
+# of a copy from one plain layout to another; measured, in round numbers
 GEMM_CODE = {4: 350_000, 2: 84_000}
-# of the first convolution by gemm, by size of an element: the generators of its product
+# of the first convolution by gemm, by size of an element: the generators of its product; measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ def plan(one: Convolution, threads: int, lanes: int) -> Plan:
     if not block:
         columns = threads * (ic // groups) * taps * places * 4
         key = (one.batch, oc, one.result)
-        return Plan("gemm", 0, 0, one.batch * oc * places * size, columns + ALIGNED, ((("copy", *key), 10_000),))
+        return Plan("gemm", 0, 0, one.batch * oc * places * size, columns + ALIGNED, ((("copy", *key), PLAIN_REORDER),))
     kind: Kind = "jit"
     flat = groups == 1 and ic < lanes
     scratch = 0

@@ -1,8 +1,9 @@
 """Matrix products: MKL's buffers, which it keeps, and oneDNN's for bfloat16.
 
-MKL is closed; the sizes of its sgemm's buffers were measured over products of many sizes (MKL 2024.2 in torch
-2.13.0+cpu, the kernels it takes on an AMD EPYC of family 26; `mkl_blas_def_sgemm_getbufs_bdz`), and one formula
-gives all of them. Its kernels for Intel processors take others, which is not modelled.
+MKL is closed: no rule of it is read here. The sizes of its sgemm's buffers were measured over products of many sizes
+(MKL 2024.2 in torch 2.13.0+cpu, the kernels it takes on an AMD EPYC of family 26;
+`mkl_blas_def_sgemm_getbufs_bdz`), and the formula and its constants were fitted to them; it gives each to the byte. Its
+kernels for Intel processors take others, which is not modelled.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ THREAD = 256
 ROWS, COLUMNS, FEWEST_ROWS, FEWEST_COLUMNS = 384, 6400, 4, 12
 # of the left and the right matrix that are packed at a time; fewer are multiplied in place
 SPARE = 17_056
+# bytes beside both
 BLOCK, LARGEST_BLOCK, LANES = 128, 192, 16
 # of the inner dimension; columns are rounded up to whole registers
 

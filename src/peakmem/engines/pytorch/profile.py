@@ -22,6 +22,8 @@ FIRST_RUN, THREAD = 13_000, 33_700
 # of the dispatcher and the interpreter's caches from the first run on, and of each further thread; measured
 CODE = 7_000
 # resident of the 256 KiB that each primitive maps for its code; measured with two networks
+INPUT_OBJECTS = 3_303
+# of the binding of inputs; measured
 STEADY_RUN = 3
 REFUSED: Mapping[str, tuple[Value, str]] = {
     "compiled": (False, "fused operators and their code"),
@@ -30,12 +32,13 @@ REFUSED: Mapping[str, tuple[Value, str]] = {
     "profile": (False, "the profiler's own memory"),
 }
 # settings with the one value that is modelled, and what the others would need
-_WITHOUT_EFFECT = frozenset(
+_MODELLED = frozenset(
     {
         "target", "malloc_mmap_threshold", "malloc_trim_threshold", "malloc_arena_max", "threads", "mode", "dtype",
         "mkldnn",
     }
 )  # fmt: skip
+# settings that rules look at, or that move no request
 
 
 class Pytorch:
@@ -79,10 +82,6 @@ class Pytorch:
             unmodelled=(*_settings_without_rule(settings), *_others(network), *machine.missing.values()),
             notes=_notes(network, settings), details=_details(machine, moments),
         )  # fmt: skip
-
-
-INPUT_OBJECTS = 3_303
-# of the binding of inputs; measured
 
 
 def _run(network: Network, machine: Machine) -> None:
@@ -130,7 +129,7 @@ def _settings_without_rule(settings: Mapping[str, Value]) -> list[Unmodelled]:
     found = []
     if settings.get("python_malloc", "pymalloc") != "pymalloc":
         found.append(Unmodelled("python_malloc=malloc", "Python's small objects, modules among them, on the heap"))
-    known = {*REFUSED, *_WITHOUT_EFFECT, "python_malloc"}
+    known = {*REFUSED, *_MODELLED, "python_malloc"}
     found += [Unmodelled(f"{name}={value}", "no rule") for name, value in settings.items() if name not in known]
     return found
 

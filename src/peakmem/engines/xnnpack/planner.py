@@ -122,6 +122,18 @@ def rounded(nbytes: int, alignment: int) -> int:
     return -(-nbytes // max(alignment, 16)) * max(alignment, 16)
 
 
+def joined(blocks: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Blocks by their start, those that touch or overlap as one."""
+    blocks.sort(key=lambda one: one[0])
+    found = [blocks[0]]
+    for start, end in blocks[1:]:
+        if start > found[-1][1]:
+            found.append((start, end))
+        else:
+            found[-1] = (found[-1][0], max(end, found[-1][1]))
+    return found
+
+
 def _meet(one: Record, other: Record) -> bool:
     return one.last >= other.first if one.first < other.first else other.last >= one.first
 
@@ -130,17 +142,11 @@ def _offset(blocks: list[tuple[int, int]], nbytes: int) -> int:
     """find_value_alloc_offset."""
     if not blocks:
         return 0
-    blocks.sort(key=lambda one: one[0])
-    merged = [blocks[0]]
-    for start, end in blocks[1:]:
-        if start > merged[-1][1]:
-            merged.append((start, end))
-        elif end > merged[-1][1]:
-            merged[-1] = (merged[-1][0], end)
-    best, gap = merged[-1][1], -1
-    if merged[0][0] >= nbytes:
-        best, gap = 0, merged[0][0]
-    for (_, end), (start, _) in pairwise(merged):
+    taken = joined(blocks)
+    best, gap = taken[-1][1], -1
+    if taken[0][0] >= nbytes:
+        best, gap = 0, taken[0][0]
+    for (_, end), (start, _) in pairwise(taken):
         if start - end >= nbytes and (gap < 0 or start - end < gap):
             best, gap = end, start - end
     return best

@@ -11,15 +11,14 @@ import math
 from peakmem.engines.prediction import Holding, Processor, Unmodelled
 from peakmem.engines.xnnpack.configs import ALIGNMENT
 from peakmem.engines.xnnpack.held import Held
-from peakmem.engines.xnnpack.operators import Held as Own
-from peakmem.engines.xnnpack.operators import NoRule, Where, operator
+from peakmem.engines.xnnpack.operators import operator
 from peakmem.engines.xnnpack.optimise import optimise
 from peakmem.engines.xnnpack.planner import Step, plan, rounded
+from peakmem.engines.xnnpack.sizes import Held as Own
+from peakmem.engines.xnnpack.sizes import NoRule, Where
 from peakmem.engines.xnnpack.subgraph import Subgraph
 from peakmem.engines.xnnpack.work import Tensor, Work
 
-VERSION = "75db3c0"
-# of google/XNNPACK, 2026-08-21: where these rules are from
 RUNTIME = 96
 # struct xnn_runtime
 OPERATOR_DATA = 240
@@ -125,7 +124,7 @@ def _room(room: int, count: int) -> int:
 def _planned(work: Work, owned: list[Own], processor: Processor) -> tuple[int, int, int]:
     """(lists of the planner, most bytes at once, the workspace)."""
     alignment = ALIGNMENT.get(processor.architecture, 16)
-    sizes = {at: _size(one, alignment) for at, one in enumerate(work.values) if one.internal}
+    sizes = {at: reserved(one, alignment) for at, one in enumerate(work.values) if one.internal}
     exact = {at: one.nbytes for at, one in enumerate(work.values)}
     single = {at: one.first_consumer for at, one in enumerate(work.values) if one.consumers == 1}
     steps = [
@@ -138,7 +137,7 @@ def _planned(work: Work, owned: list[Own], processor: Processor) -> tuple[int, i
     return len(found.records) * 8 + placed * 16, found.fullest, found.nbytes + 2 * 16
 
 
-def _size(tensor: Tensor, alignment: int) -> int:
+def reserved(tensor: Tensor, alignment: int) -> int:
     """Bytes that the planner sets apart, of values quantised while it runs with their parameters and sums."""
     nbytes = rounded(tensor.nbytes, alignment)
     if tensor.value.datatype in ("qdint8", "qduint8"):

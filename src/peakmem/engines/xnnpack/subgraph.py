@@ -12,8 +12,7 @@ Layouts are XNNPACK's: activations of windows are NHWC; filters are [O, KH, KW, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 Datatype = Literal[
@@ -141,5 +140,3 @@ class Subgraph:
     nodes: tuple[Node, ...]
     external_values: int = 0
     # ids reserved for external values (xnn_create_subgraph's first argument)
-    names: Mapping[int, str] = field(default_factory=dict)
-    # of values, for messages

@@ -71,7 +71,6 @@ class Work:
         self.calls: list[Call] = []
         self.table = _grown(given.external_values, len(given.values))
         # entries that the table of values has room for
-        self.names = given.names
 
     def add_value(self, value: Value) -> int:
         self.values.append(Tensor(value))

@@ -201,12 +201,11 @@ class _Reader:
         quantised, symmetric = main.table(field.QUANTISED), main.table(field.SYMMETRIC)
         outside = main.numbers(field.EXTERNAL, "q") if main.where(field.EXTERNAL) else ()
         if quantised is not None and not count:
-            stored = main_bytes = quantised.span(schema.Quantised.BUFFER, "B")[1]
+            stored = quantised.span(schema.Quantised.BUFFER, "B")[1]
             code = quantised.number(schema.Quantised.TYPE, "i")
             half = code == schema.Quantised.HALF
             dtype, count = (FLOAT16, stored // 2) if half else (INT8, stored)
             attributes["stored"] = "half" if half else "quantised"
-            attributes["stored_bytes"] = main_bytes
             _, scales = quantised.span(schema.Quantised.ALPHA, "f")
             if scales and not half:
                 extra.append(self.weight(name, "scale", (scales,), FLOAT32))

@@ -103,7 +103,7 @@ class Common:
 class Quantised:
     BUFFER, ALPHA, TYPE = 0, 1, 2
     HALF = 3
-    # type: float16
+    # the TYPE of one that is float16 and not quantised
 
 
 class Symmetric:

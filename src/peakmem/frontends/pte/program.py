@@ -51,7 +51,6 @@ class TensorValue:
     scalar_type: int
     shape: tuple[int, ...]
     # where it is dynamic, the largest
-    dim_order: tuple[int, ...]
     buffer: int
     # of constants and of what has contents at first; 0 for none
     memory: int = -1
@@ -152,7 +151,6 @@ class Program:
                     f"the file ends at byte {section.size}, but its header tells of {wanted} bytes",
                     expected="a complete file",
                 )
-        self.has_header = head[at : at + 4] == schema.HEADER
         self.file = FlatFile(section)
         self.file.size = self.program_bytes
         self.root = self.file.root()
@@ -367,8 +365,7 @@ def _tensor(table: Table, position: int, buffers: tuple[int, ...]) -> TensorValu
         offset = low | high << 32
     extra = table.table(schema.Tensor.EXTRA)
     found = TensorValue(
-        schema.TYPES.get(number), number, shape, table.numbers(schema.Tensor.DIM_ORDER, "B"),
-        table.number(schema.Tensor.DATA_BUFFER, "I"), memory, max(offset, 0),
+        schema.TYPES.get(number), number, shape, table.number(schema.Tensor.DATA_BUFFER, "I"), memory, max(offset, 0),
         table.number(schema.Tensor.DYNAMISM, "b"),
         extra.text(schema.Extra.NAME)[:256] if extra is not None else "",
         extra is not None and extra.number(schema.Extra.LOCATION, "b") == schema.EXTERNAL and memory < 0,

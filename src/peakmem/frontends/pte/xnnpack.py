@@ -15,7 +15,6 @@ from peakmem.dtypes import DType
 from peakmem.errors import FormatError
 from peakmem.frontends.flatbuffer import FlatFile, Table
 from peakmem.frontends.pte.program import Delegate, Place, Program
-from peakmem.frontends.section import Section
 
 ID = "XnnpackBackend"
 HEADER = b"XH00"
@@ -29,6 +28,14 @@ NONE = 0xFFFFFFFF
 # XNN_INVALID_VALUE_ID
 INPUT, OUTPUT = 1, 2
 # XNN_VALUE_FLAG_EXTERNAL_*
+
+
+class _Graph:
+    """Fields of XNNGraph."""
+
+    NODES, VALUES, EXTERNS, INPUTS, OUTPUTS, BUFFERS = range(1, 7)
+    CONSTANTS = 8
+
 
 DATATYPES = (
     "invalid", "fp32", "fp16", "qint8", "quint8", "qint32", "qcint8", "qcint32", "qcint4", "qdint8", "qbint4", "qpint8",
@@ -77,21 +84,11 @@ NODES: tuple[tuple[str, tuple[str, ...]], ...] = (
 )  # fmt: skip
 # XNodeUnion, numbered from 1: names of its fields by their numbers, "*" a list of uint32, "." a float, else uint32
 READS = (
-    "input",
-    "input1",
-    "input2",
-    "input3",
-    "input4",
-    "input5",
-    "filter",
-    "bias",
-    "query",
-    "key",
-    "value",
-    "scale",
+    "input", "input1", "input2", "input3", "input4", "input5", "filter", "bias", "query", "key", "value", "scale",
     "mask",
-)
+)  # fmt: skip
 MAKES = ("output", "output_index")
+# names of fields that hold the id of a value
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +147,6 @@ class Blob:
     inputs: tuple[int, ...]
     # external ids, in the order of the call's arguments
     outputs: tuple[int, ...]
-    inside_bytes: int
-    # of constants in the blob itself
-    flatbuffer_bytes: int
 
 
 def read_blob(program: Program, delegate: Delegate) -> Blob:
@@ -174,54 +168,37 @@ def read_blob(program: Program, delegate: Delegate) -> Blob:
         for one in (tables, constants):
             if one.start + one.nbytes > place.start + place.nbytes:
                 raise FormatError("the head of an XNNPACK delegate tells of more bytes than it has")
-    part = _Part(section, tables)
-    file = FlatFile(part)
+    file = FlatFile(section.part(tables.start, tables.nbytes))
     if file.size < 8 or file.read(4, 4) not in IDENTIFIERS:
         raise FormatError("an XNNPACK delegate has another mark", expected="XN00 or XN01")
     root = file.root()
-    externs = root.number(3, "I")
+    externs = root.number(_Graph.EXTERNS, "I")
     if externs > MOST_EXTERNS:
         raise FormatError(f"an XNNPACK delegate has {externs} external values", expected=f"at most {MOST_EXTERNS}")
-    for field in (1, 2, 8):
+    for field in (_Graph.NODES, _Graph.VALUES, _Graph.CONSTANTS):
         if root.count(field) > MOST_VALUES:
             raise FormatError(f"an XNNPACK delegate has more than {MOST_VALUES:,} values or nodes")
-    stored = list(_constants(root, program, constants))
-    values = tuple(_value(table, stored) for table in root.tables(2))
-    nodes = tuple(_node(table) for table in root.tables(1))
+    stored = list(_constants(root, program, tables, constants))
+    values = tuple(_value(table, stored) for table in root.tables(_Graph.VALUES))
+    nodes = tuple(_node(table) for table in root.tables(_Graph.NODES))
     known = {one.id for one in values}
     for node in nodes:
         for number in (*node.reads, *node.makes):
             if number != NONE and number not in known:
                 raise FormatError(f"a node of an XNNPACK delegate ({node.type}) refers to value {number}")
     return Blob(
-        place.nbytes,
-        externs,
-        values,
-        nodes,
-        root.numbers(4, "I"),
-        root.numbers(5, "I"),
-        constants.nbytes,
-        tables.nbytes,
-    )
+        place.nbytes, externs, values, nodes, root.numbers(_Graph.INPUTS, "I"), root.numbers(_Graph.OUTPUTS, "I")
+    )  # fmt: skip
 
 
-class _Part(Section):
-    """A part of an open file, as a file."""
-
-    def __init__(self, section: Section, place: Place) -> None:
-        self._file = section._file
-        self.start = section.start + place.start
-        self.size = place.nbytes
-
-
-def _constants(root: Table, program: Program, inside: Place) -> Iterator[tuple[Place, str]]:
+def _constants(root: Table, program: Program, tables: Place, inside: Place) -> Iterator[tuple[Place, str]]:
     """Bytes and name of each constant, by its number; the first stands for none."""
-    if not inside.nbytes and not root.count(8):
-        for table in root.tables(6):  # of before the head was added
+    if not inside.nbytes and not root.count(_Graph.CONSTANTS):
+        for table in root.tables(_Graph.BUFFERS):  # of before the head was added
             start, nbytes = table.span(0)
-            yield Place(root.file._section.start + start, nbytes), ""
+            yield Place(tables.start + start, nbytes), ""
         return
-    for table in root.tables(8):
+    for table in root.tables(_Graph.CONSTANTS):
         name = table.text(2)
         offset, nbytes = table.number(0, "Q"), table.number(1, "Q")
         if not name:

@@ -49,7 +49,7 @@ def capture(model: Any, *, inputs: object, batch: int | None, notes: tuple[str, 
     unsized = lazy(model)
     if unsized is not None:
         raise unsized
-    given = _given(model, inputs)
+    given = call_arguments(model, inputs)
     if batch is not None and batch < 1:
         raise UsageError(f"--batch is {batch}", expected="1 or more")
     if batch is not None:
@@ -69,7 +69,7 @@ def _exported(model: Any, inputs: object) -> Graph:
     return graph_of(program_of(model), name="exported", form="torch", source="torch.export.ExportedProgram")
 
 
-def _given(model: Any, inputs: object) -> Arguments:
+def call_arguments(model: Any, inputs: object) -> Arguments:
     """What the user said, or else what the module says of itself."""
     if inputs is not None:
         return arguments(inputs)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from peakmem.frontends.torch.capture import _given
+from peakmem.frontends.torch.capture import call_arguments
 from peakmem.frontends.torch.fake import (
     fake_arguments,
     floating_of,
@@ -58,7 +58,7 @@ def lifetimes(model: Any, inputs: object) -> list[Step] | None:
         mode = mode_of(model)
         in_mode(model, mode)
         try:
-            given = _given(model, inputs)
+            given = call_arguments(model, inputs)
             positional, named = fake_arguments(given, mode, floating=floating_of(model), device=place_of(model))
             with torch.inference_mode(), mode, Follower():
                 result = model(*positional, **named)
