@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import click
-
-from peakmem.cli.arguments import write_text
+from peakmem.cli.output import put_out
 from peakmem.engines.prediction import Processor
 from peakmem.errors import UsageError
 from peakmem.measuring.machine import FEATURES
@@ -37,7 +34,6 @@ def show_engines(
         raise UsageError("--write csv=… is a list of layers, and an engine's categories are none", hint="--write tsv=…")
     from peakmem.prediction import predict
     from peakmem.render.prediction import View, blocks
-    from peakmem.render.text import markdown, plain
 
     report = predict(
         model, engines=[name for text in engines for name in text.split(",") if name], settings=settings, batch=batch,
@@ -45,20 +41,7 @@ def show_engines(
         within=None if within is None else parse_size(within),
     )  # fmt: skip
     shown = blocks(report, View(units))
-    for form, target in targets:
-        if form == "json":
-            write_text(target, report.to_json() + "\n")
-        else:
-            whole = blocks(report, View(units, every=True))
-            write_text(target, markdown(whole) if form == "md" else plain(whole))
-    if json_target == "-":
-        click.echo(report.to_json())
-    elif sys.stdout.isatty():
-        from peakmem.render.terminal import show
-
-        show(shown)
-    else:
-        click.echo(plain(shown), nl=False)
+    put_out(report, shown, targets, json_target, blocks(report, View(units, every=True)) if targets else None)
     judged = [one for one in report.candidates if one.outcome == "predicted"]
     if report.within_bytes is not None:
         judged = [one for one in judged if one.process_bytes is not None]

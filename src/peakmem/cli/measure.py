@@ -12,7 +12,8 @@ from typing import Any
 
 import click
 
-from peakmem.cli.arguments import parse_dims, parse_shapes, parse_targets, write_text
+from peakmem.cli.arguments import parse_dims, parse_shapes, parse_targets
+from peakmem.cli.output import put_out
 from peakmem.units import UNITS, Units, parse_size
 
 FORMATS = ("json", "md", "tsv")
@@ -83,20 +84,9 @@ def command(
             timeline=timeline, progress=progress.tell,
         )  # fmt: skip
     from peakmem.render.measurement import View, blocks
-    from peakmem.render.text import markdown, plain
 
     shown = blocks(report, View(units, phases, buckets, libraries))
-    for form, target in targets:
-        text = {"json": lambda: report.to_json() + "\n", "md": lambda: markdown(shown), "tsv": lambda: plain(shown)}
-        write_text(target, text[form]())
-    if json_target == "-":
-        click.echo(report.to_json())
-    elif sys.stdout.isatty():
-        from peakmem.render.terminal import show
-
-        show(shown)
-    else:
-        click.echo(plain(shown), nl=False)
+    put_out(report, shown, targets, json_target)
     if any(run.outcome.status == "interrupted" for cell in report.cells for run in cell.runs):
         return 130
     good = sum(1 for row in report.rows if row.status == "ok")

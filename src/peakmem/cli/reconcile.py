@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
-from peakmem.cli.arguments import parse_dims, parse_shapes, parse_targets, write_text
+from peakmem.cli.arguments import parse_dims, parse_shapes, parse_targets
 from peakmem.cli.measure import Progress, terminable
+from peakmem.cli.output import put_out
 from peakmem.units import UNITS, Units, parse_size
 
 FORMATS = ("json", "md", "tsv")
@@ -62,20 +62,9 @@ def command(
             memory_limit=parse_size(memory_limit) if memory_limit else 0, cache=cache, progress=progress.tell,
         )  # fmt: skip
     from peakmem.render.reconciliation import View, blocks
-    from peakmem.render.text import markdown, plain
 
     shown = blocks(report, View(units))
-    for form, target in targets:
-        text = {"json": lambda: report.to_json() + "\n", "md": lambda: markdown(shown), "tsv": lambda: plain(shown)}
-        write_text(target, text[form]())
-    if json_target == "-":
-        click.echo(report.to_json())
-    elif sys.stdout.isatty():
-        from peakmem.render.terminal import show
-
-        show(shown)
-    else:
-        click.echo(plain(shown), nl=False)
+    put_out(report, shown, targets, json_target)
     if report.status == "interrupted":
         return 130
     if report.status != "ok" or report.account is None:
