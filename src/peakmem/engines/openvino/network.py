@@ -88,7 +88,7 @@ class Network:
     # of results that stay with the stream after a run
     unruled: list[Operator]
     unfitted: list[Operator]
-    # with a rule for tensors and weights, but kernels that no slope was fitted to
+    # with rules for tensors and weights, but kernels that no slope was fitted to
 
 
 def network(graph: Graph) -> Network:

@@ -30,9 +30,9 @@ STREAM_NODE = 48_000
 # a node of a further stream, whose kernels are the first one's: two networks
 REQUEST = 3_000
 # of an inference request beside its tensors
-UNFITTED = 500_000
-# at most, of the first kernel of products of several rows, one-dimensional and transposed convolutions; networks of one
-# to eight of them lacked 0.2 to 0.9 MB in all
+UNFITTED, UNFITTED_NEXT = 500_000, 120_000
+# at most, of the first and of each further product of several rows (at half precision), one-dimensional or transposed
+# convolution; made networks with 1 to 18 of them lacked 0.2 to 2.4 MB in all
 RUNNING = 2_900
 # while it runs
 

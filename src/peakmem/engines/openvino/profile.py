@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from peakmem.engines.openvino import objects
-from peakmem.engines.openvino.network import Network, network
+from peakmem.engines.openvino.network import CONVOLUTIONS, Network, network
 from peakmem.engines.openvino.solver import UNIT, Box, solve
 from peakmem.engines.openvino.weights import repacked
 from peakmem.engines.prediction import Holding, Kind, Moment, Prediction, Processor, Unmodelled, Value
@@ -191,9 +191,11 @@ def _missing(made: Network, graph: Graph, chosen: Mapping[str, Value], processor
         sizes = sum(graph.tensors[name].nbytes or 0 for name in operator.outputs if name)
         sizes += sum(graph.tensors[name].nbytes or 0 for name in operator.inputs if name and _is_constant(graph, name))
         found.append(Unmodelled(f"operator {operator.op_type}", f"what {operator.name} becomes has no rule", sizes))
-    for operator in made.unfitted:
-        reason = f"the kernels of {operator.name} are of a kind that no slope was fitted to"
-        found.append(Unmodelled(f"operator {operator.op_type}", reason, objects.UNFITTED))
+    half = _item(chosen, processor) == 2
+    unfitted = [one.op_type for one in made.unfitted if half or one.op_type in CONVOLUTIONS]
+    for kind in dict.fromkeys(unfitted):
+        nbytes = objects.UNFITTED + objects.UNFITTED_NEXT * (unfitted.count(kind) - 1)
+        found.append(Unmodelled(f"kernels of {kind}", "of a kind that no slope was fitted to", nbytes))
     if _streams(chosen) > 1 and not chosen["streams"]:
         reason = "the engine chooses how many streams; as many as threads are counted"
         found.append(Unmodelled(f"performance_hint={chosen['performance_hint']}", reason, _stream(made)))
