@@ -16,6 +16,8 @@ from peakmem.measuring.environment import TOKEN
 
 GRACE = 10.0
 # seconds in which what was killed has to be gone
+QUIET = 3
+# looks in a row that have to find nothing
 
 
 def end_process(child: subprocess.Popen[bytes], token: str, *, network: str = "", patience: float = 0.0) -> int:
@@ -34,21 +36,24 @@ def end_process(child: subprocess.Popen[bytes], token: str, *, network: str = ""
     code = child.wait()
     mark = f"{TOKEN}={token}".encode()
     until = time.monotonic() + GRACE
-    while _kill_marked(mark, network) and time.monotonic() < until:
-        # they fork while we look, and a killed one takes a moment to be gone
+    quiet = 0
+    while quiet < QUIET and time.monotonic() < until:
+        # they fork while we look: one that ended before it was looked at may have left one that was not listed yet
+        quiet = 0 if _kill_marked(mark, network) else quiet + 1
         time.sleep(0.005)
     return code
 
 
 def _kill_marked(mark: bytes, network: str) -> int:
-    """Kill every process that has `mark` among its variables or is in `network`; how many were still there."""
+    """Kill every process that has `mark` among its variables or is in `network`; how many there were."""
     found = 0
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             with suppress(OSError):
                 if mark in (entry / "environ").read_bytes() or (network and network_of(entry.name) == network):
+                    ended = (entry / "stat").read_text().rpartition(")")[2].split()[0] in ("Z", "X")
                     os.kill(int(entry.name), signal.SIGKILL)
-                    found += (entry / "stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+                    found += not ended
     return found
 
 
