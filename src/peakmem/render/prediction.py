@@ -88,7 +88,8 @@ def _headline(report: Predictions, view: View) -> Iterator[str]:
         if one.process_bytes is not None and one.baseline is not None:
             yield (
                 f"process, anonymous memory: {format_exact(one.process_bytes, view.units)}, with a baseline of "
-                f"{format_bytes(one.baseline.anonymous_bytes, view.units)} measured with version {one.baseline.version}"
+                f"{format_bytes(one.baseline.anonymous_bytes, view.units)} measured with version "
+                f"{one.baseline.version}, {one.baseline.python}"
             )
         elif one.process_bytes is not None:
             yield f"smallest arena that runs: {format_exact(one.process_bytes, view.units)}"
