@@ -7,8 +7,8 @@
 
 `load` reads a model file or a built-in network into a Graph, `estimate` computes the report, `predict` says what an
 engine will hold with it, `measure` runs it on engines and tells what it took, `reconcile` puts both side by side and
-names every byte between; `list_engines` lists them. Names are imported when they are first used, so that
-`import peakmem` costs nothing.
+names every byte between; `list_engines` lists them. `train` says what a training step needs. Names are imported when
+they are first used, so that `import peakmem` costs nothing.
 """
 
 from __future__ import annotations
@@ -36,10 +36,13 @@ if TYPE_CHECKING:
     from peakmem.pipeline import compare, estimate, load
     from peakmem.prediction import predict
     from peakmem.reconciliation import reconcile
+    from peakmem.rehearsal import train
     from peakmem.report.comparison import Comparison
     from peakmem.report.model import Estimate
     from peakmem.report.prediction import Predictions
     from peakmem.report.reconciliation import Reconciliation
+    from peakmem.report.training import Training
+    from peakmem.training.scenario import Scenario
 
 _HOMES = {
     "Comparison": "peakmem.report.comparison",
@@ -55,8 +58,10 @@ _HOMES = {
     "Predictions": "peakmem.report.prediction",
     "Processor": "peakmem.engines.prediction",
     "Reconciliation": "peakmem.report.reconciliation",
+    "Scenario": "peakmem.training.scenario",
     "ShapeError": "peakmem.errors",
     "Tensor": "peakmem.ir.graph",
+    "Training": "peakmem.report.training",
     "UnboundDimension": "peakmem.errors",
     "UsageError": "peakmem.errors",
     "compare": "peakmem.pipeline",
@@ -66,6 +71,7 @@ _HOMES = {
     "measure": "peakmem.measurement",
     "predict": "peakmem.prediction",
     "reconcile": "peakmem.reconciliation",
+    "train": "peakmem.rehearsal",
 }
 
 __all__ = [
@@ -82,8 +88,10 @@ __all__ = [
     "Predictions",
     "Processor",
     "Reconciliation",
+    "Scenario",
     "ShapeError",
     "Tensor",
+    "Training",
     "UnboundDimension",
     "UsageError",
     "__version__",
@@ -94,6 +102,7 @@ __all__ = [
     "measure",
     "predict",
     "reconcile",
+    "train",
 ]
 
 

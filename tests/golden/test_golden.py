@@ -18,8 +18,12 @@ CALLS = {
     "mobilenet_v2-int8": ["mobilenet_v2", "--dtype", "int8", "--budget", "5MiB"],
     "resnet50-conventions": ["resnet50", "--conventions"],
     "gpt2_small": ["gpt2_small:layers=2,context=64", "--batch", "2", "--units", "si", "--top", "3"],
+    "mobilenet_v2-train": [
+        "train", "mobilenet_v2", "--batch", "2", "--optimizer", "adam", "--device", "v100-16gb", "--route", "graph",
+        "--what-if", "sgd,amp", "--top", "3",
+    ],
     "zoo": ["zoo"],
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CALLS)

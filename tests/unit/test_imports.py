@@ -33,12 +33,14 @@ ALLOWED: dict[str, set[str]] = {
     "study": {"ir", "layers", "parameters", "passes", "timeline"},
     "conventions": {"ir", "layers", "liveness", "passes", "study"},
     "measuring": {"errors", "units", "dtypes"},
-    "render": {"engines", "measuring", "report", "units"},
+    "devices": {"errors", "units"},
+    "training": {"errors", "units", "dtypes", "frontends", "ir", "measuring"},
+    "render": {"engines", "measuring", "report", "training", "units"},
 }
 # the parts of the package named here import those and no other; what stands later may import more
 ANALYSES = {"binding", "conventions", "layers", "liveness", "naming", "parameters", "passes", "study", "timeline"}
 ALLOWED["engines"] = {"dtypes", "errors", "frontends", "ir", "liveness", "measuring", "passes"}
-ALLOWED["report"] = GROUND | ANALYSES | {"engines", "ir", "measuring"}
+ALLOWED["report"] = GROUND | ANALYSES | {"engines", "ir", "measuring", "training"}
 ALLOWED["comparison"] = ALLOWED["report"] | {"report"}
 ALLOWED["claims"] = ALLOWED["comparison"] | {"frontends"}
 ALLOWED["pipeline"] = ALLOWED["claims"] | {"comparison", "zoo"}
@@ -47,20 +49,37 @@ ALLOWED["delivery"] = {"conversion", "errors", "measuring"}
 ALLOWED["measurement"] = {"delivery", "conversion", "errors", "measuring"}
 ALLOWED["prediction"] = {"binding", "delivery", "engines", "errors", "ir", "measuring", "pipeline", "report"}
 ALLOWED["reconciliation"] = ALLOWED["prediction"] | {"prediction"}
+ALLOWED["verdict"] = {"devices", "engines", "report", "training", "units"}
+ALLOWED["producing"] = {"binding", "errors", "frontends", "ir", "pipeline", "report", "training", "zoo"}
+ALLOWED["rehearsal"] = {"devices", "errors", "producing", "report", "training", "verdict"}
+ALLOWED["verification"] = {"measuring", "report", "training"}
+ALLOWED["replaying"] = {"_version", "report", "training"}
 ALLOWED["cli"] = ALLOWED["pipeline"] | ALLOWED["reconciliation"] | {"claims", "measurement", "reconciliation", "render"}
+ALLOWED["cli"] |= {"devices", "rehearsal", "replaying", "training", "verdict", "verification"}
 ALLOWED["__main__"] = {"cli"}
 ALLOWED["__init__"] = {
     "_version", "engines", "errors", "ir", "measurement", "measuring", "pipeline", "prediction", "reconciliation",
-    "report",
+    "rehearsal", "report", "training",
 }  # fmt: skip
 
 LIBRARIES: dict[str, tuple[str, ...]] = {
     "click": ("cli/",),
-    "msgspec": ("cli/formats.py", "measuring/record.py", "report/"),
-    "numpy": ("conversion/", "ir/shapes/fold_", "measuring/", "zoo/export.py"),
+    "msgspec": ("cli/formats.py", "measuring/record.py", "report/", "training/verify/wire.py"),
+    "numpy": ("conversion/", "ir/shapes/fold_", "measuring/", "training/tracing/content.py", "zoo/export.py"),
     "onnx": ("conversion/", "frontends/onnx/rules.py", "zoo/export.py"),
     "rich": ("render/terminal.py",),
-    "torch": ("conversion/", "frontends/torch/", "measuring/runners/"),
+    "torch": (
+        "conversion/",
+        "frontends/torch/",
+        "measuring/runners/",
+        "training/networks/",
+        "training/tracing/",
+        "training/verify/",
+        "training/workspaces/",
+    ),
+    "timm": ("training/networks/",),
+    "torchvision": ("training/networks/",),
+    "transformers": ("training/networks/",),
     "keras": ("conversion/", "frontends/keras/"),
     "ncnn": ("measuring/runners/ncnn.py",),
     "onnxruntime": ("measuring/runners/onnxruntime.py",),

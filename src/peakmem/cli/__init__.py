@@ -29,7 +29,10 @@ VERBS = {
         "peakmem.cli.reconcile:command",
         "Predict a network on an engine, run it, account for every byte between.",
     ),
+    "replay": ("peakmem.cli.replay:command", "Run a recorded CUDA trace through the simulated allocator."),
     "schema": ("peakmem.cli.schema:command", "Print the JSON schema of a report."),
+    "train": ("peakmem.cli.train:command", "What a training step needs, and whether it fits a device."),
+    "verify-train": ("peakmem.cli.verify_train:command", "Run a training step and hold the prediction against it."),
     "zoo": ("peakmem.cli.zoo:command", "List the built-in networks, or write one out as an ONNX file."),
 }
 
@@ -69,6 +72,7 @@ Examples:
   peakmem torchvision.models:resnet50 --input 1x3x224x224
   peakmem convert-check model.onnx model.tflite
   peakmem measure mobilenet_v2 --engine ncnn,onnxruntime --set ncnn.lightmode=on,off
+  peakmem train resnet50 --batch 32 --optimizer adam --device v100-16gb
 """
 
 

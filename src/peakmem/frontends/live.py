@@ -24,14 +24,12 @@ def is_factory(text: str) -> bool:
     return _FACTORY.match(text) is not None
 
 
-def read_factory(text: str, *, inputs: object, batch: int | None) -> Graph:
-    """The graph of what `package.module:factory` gives when it is called; the current folder is searched too.
-
-    A factory that is a class or a function is called without arguments; a module that already
-    stands under that name is taken as it is.
+def resolved(text: str) -> object:
+    """What stands under `package.module:name`, imported; the current folder is searched too.
 
     Raises:
-        UsageError: no such module or name, or the factory fails.
+        UsageError: no such module or name, or the module fails.
+        MissingLibrary: it needs torch or keras, which is not installed.
     """
     module_name, _, attribute = text.partition(":")
     here = str(Path.cwd())
@@ -54,6 +52,19 @@ def read_factory(text: str, *, inputs: object, batch: int | None) -> Graph:
         if not hasattr(found, part):
             raise UsageError(f"module {module_name} has no {attribute!r}", where=text)
         found = getattr(found, part)
+    return found
+
+
+def read_factory(text: str, *, inputs: object, batch: int | None) -> Graph:
+    """The graph of what `package.module:factory` gives when it is called; the current folder is searched too.
+
+    A factory that is a class or a function is called without arguments; a module that already
+    stands under that name is taken as it is.
+
+    Raises:
+        UsageError: no such module or name, or the factory fails.
+    """
+    found = resolved(text)
     if _family(found) or not callable(found):
         return read_live(found, inputs=inputs, batch=batch)
     model, notes = _built(found, text)

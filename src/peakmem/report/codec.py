@@ -10,12 +10,20 @@ from typing import Any, TypeVar, cast, overload
 
 from peakmem.errors import FormatError
 from peakmem.measuring import record
-from peakmem.report import claims, comparison, prediction, reconciliation
+from peakmem.report import claims, comparison, prediction, reconciliation, replay, training, training_check
 from peakmem.report.comparison import Comparison
 from peakmem.report.model import SCHEMA, Estimate
 
 Report = TypeVar("Report")
-Written = Estimate | Comparison | prediction.Predictions | reconciliation.Reconciliation
+Written = (
+    Estimate
+    | Comparison
+    | prediction.Predictions
+    | reconciliation.Reconciliation
+    | replay.Replay
+    | training.Training
+    | training_check.TrainingCheck
+)
 
 
 def to_dict(report: Written) -> dict[str, Any]:
@@ -67,6 +75,9 @@ REPORTS: dict[str, tuple[str, type]] = {
     "measurement": (record.SCHEMA, record.Measurement),
     "prediction": (prediction.SCHEMA, prediction.Predictions),
     "reconciliation": (reconciliation.SCHEMA, reconciliation.Reconciliation),
+    "replay": (replay.SCHEMA, replay.Replay),
+    "training": (training.SCHEMA, training.Training),
+    "training_check": (training_check.SCHEMA, training_check.TrainingCheck),
 }
 # by the name `peakmem schema` knows them
 

@@ -1,0 +1,1 @@
+"""Training steps, predicted and measured: cells, measuring, comparing, the page."""
