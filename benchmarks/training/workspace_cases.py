@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional as fn
 
 Program = Callable[[], Any]
 FLOAT, HALF = torch.float32, torch.bfloat16
@@ -45,7 +45,8 @@ def convolutions() -> Iterator[Program]:
                     module = nn.Conv2d(inner, outer, kernel, stride, pads, groups=groups, bias=bias)
                     yield _image(module, inner, 16, dtype, layout)
             for inner, outer, kernel, stride, pads, more in (
-                (32, 16, 2, 2, 0, 0), (64, 32, 4, 2, 1, 0), (64, 32, 3, 2, 1, 1), (20, 12, 2, 2, 0, 0), (32, 3, 4, 2, 1, 0),
+                (32, 16, 2, 2, 0, 0), (64, 32, 4, 2, 1, 0), (64, 32, 3, 2, 1, 1), (20, 12, 2, 2, 0, 0),
+                (32, 3, 4, 2, 1, 0),
             ):  # fmt: skip
                 yield _image(nn.ConvTranspose2d(inner, outer, kernel, stride, pads, more), inner, 12, dtype, layout)
         yield _image(nn.Conv2d(32, 64, 3, 1, 2, 2), 32, 16, dtype)
@@ -58,7 +59,11 @@ def convolutions() -> Iterator[Program]:
 
 
 def _image(
-    module: nn.Module, channels: int, size: int, dtype: torch.dtype, layout: torch.memory_format = torch.contiguous_format
+    module: nn.Module,
+    channels: int,
+    size: int,
+    dtype: torch.dtype,
+    layout: torch.memory_format = torch.contiguous_format,
 ) -> Program:
     module = module.to(dtype).to(memory_format=layout)
 
@@ -98,7 +103,7 @@ def products() -> Iterator[Program]:
     for dtype in (FLOAT, HALF):
         for rows, inner, columns in ((64, 64, 64), (128, 64, 256), (512, 768, 768), (1024, 256, 128)):
             yield lambda m=rows, k=inner, n=columns, t=dtype: leaf(m, k, dtype=t) @ leaf(k, n, dtype=t)
-            yield lambda m=rows, k=inner, n=columns, t=dtype: F.linear(
+            yield lambda m=rows, k=inner, n=columns, t=dtype: fn.linear(
                 leaf(2, m, k, dtype=t), leaf(n, k, dtype=t), leaf(n, dtype=t)
             )
             yield lambda m=rows, k=inner, n=columns, t=dtype: torch.bmm(
@@ -111,16 +116,17 @@ def attention() -> Iterator[Program]:
     sizes = ((2, 4, 16, 16, 32), (2, 4, 100, 100, 64), (1, 3, 300, 300, 64), (2, 2, 800, 800, 32), (2, 4, 16, 700, 80))
     for dtype in (FLOAT, HALF):
         for batch, heads, rows, keys, width in sizes:
+
             def operands(rows: int = rows, keys: int = keys, b: int = batch, h: int = heads, d: int = width,
                          t: torch.dtype = dtype) -> list[Tensor]:  # fmt: skip
                 return [leaf(b, h, length, d, dtype=t) for length in (rows, keys, keys)]
 
-            yield lambda of=operands: F.scaled_dot_product_attention(*of())
-            yield lambda of=operands: F.scaled_dot_product_attention(*of(), dropout_p=0.1)
-            yield lambda of=operands, r=rows, k=keys, t=dtype: F.scaled_dot_product_attention(
+            yield lambda of=operands: fn.scaled_dot_product_attention(*of())
+            yield lambda of=operands: fn.scaled_dot_product_attention(*of(), dropout_p=0.1)
+            yield lambda of=operands, r=rows, k=keys, t=dtype: fn.scaled_dot_product_attention(
                 *of(), attn_mask=torch.randn(r, k, dtype=t)
             )
-            yield lambda b=batch, h=heads, r=rows, k=keys, d=width, t=dtype: F.scaled_dot_product_attention(
+            yield lambda b=batch, h=heads, r=rows, k=keys, d=width, t=dtype: fn.scaled_dot_product_attention(
                 *(leaf(b, length, h, d, dtype=t).transpose(1, 2) for length in (r, k, k))
             )
         yield lambda t=dtype: nn.TransformerEncoderLayer(64, 4, 128, batch_first=True).to(t)(leaf(2, 10, 64, dtype=t))
@@ -129,12 +135,13 @@ def attention() -> Iterator[Program]:
 def images() -> Iterator[Program]:
     """Pooling and enlarging in two layouts."""
     forms: list[Callable[[Tensor], Tensor]] = [
-        lambda x: F.max_pool2d(x, 3, 2, 1), lambda x: F.avg_pool2d(x, 2), lambda x: F.adaptive_avg_pool2d(x, 1),
-        lambda x: F.adaptive_avg_pool2d(x, (5, 3)), lambda x: F.adaptive_max_pool2d(x, 3),
-        lambda x: F.interpolate(x, scale_factor=2), lambda x: F.interpolate(x, scale_factor=8),
-        lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"), lambda x: F.interpolate(x, (9, 9), mode="bicubic"),
-        lambda x: F.interpolate(x, scale_factor=8, mode="bilinear"), lambda x: F.pixel_shuffle(x, 2),
-        lambda x: F.pad(x, (1, 1, 2, 2)), lambda x: F.pad(x, (1, 1, 2, 2), mode="reflect"), lambda x: F.unfold(x, 3),
+        lambda x: fn.max_pool2d(x, 3, 2, 1), lambda x: fn.avg_pool2d(x, 2), lambda x: fn.adaptive_avg_pool2d(x, 1),
+        lambda x: fn.adaptive_avg_pool2d(x, (5, 3)), lambda x: fn.adaptive_max_pool2d(x, 3),
+        lambda x: fn.interpolate(x, scale_factor=2), lambda x: fn.interpolate(x, scale_factor=8),
+        lambda x: fn.interpolate(x, scale_factor=2, mode="bilinear"),
+        lambda x: fn.interpolate(x, (9, 9), mode="bicubic"),
+        lambda x: fn.interpolate(x, scale_factor=8, mode="bilinear"), lambda x: fn.pixel_shuffle(x, 2),
+        lambda x: fn.pad(x, (1, 1, 2, 2)), lambda x: fn.pad(x, (1, 1, 2, 2), mode="reflect"), lambda x: fn.unfold(x, 3),
     ]  # fmt: skip
     for dtype in (FLOAT, HALF):
         for layout in (torch.contiguous_format, torch.channels_last):
@@ -148,9 +155,10 @@ def elementwise() -> Iterator[Program]:
     """Activations, arithmetic, reductions, indexing, sorting."""
     index = torch.zeros(4, 2, 10, 12, dtype=torch.long)
     forms: list[Callable[[Tensor], Tensor]] = [
-        F.relu, F.gelu, F.silu, torch.sigmoid, torch.tanh, F.elu, F.leaky_relu, F.hardswish, F.hardsigmoid, F.relu6,
-        F.softplus, F.mish, F.logsigmoid, F.glu, lambda x: F.softmax(x, -1), lambda x: F.log_softmax(x, 1),
-        lambda x: F.dropout(x, 0.3), torch.exp, lambda x: x.abs().log(), lambda x: x.pow(2), lambda x: x.abs().rsqrt(),
+        fn.relu, fn.gelu, fn.silu, torch.sigmoid, torch.tanh, fn.elu, fn.leaky_relu, fn.hardswish, fn.hardsigmoid,
+        fn.relu6,
+        fn.softplus, fn.mish, fn.logsigmoid, fn.glu, lambda x: fn.softmax(x, -1), lambda x: fn.log_softmax(x, 1),
+        lambda x: fn.dropout(x, 0.3), torch.exp, lambda x: x.abs().log(), lambda x: x.pow(2), lambda x: x.abs().rsqrt(),
         lambda x: x / x, lambda x: x * 2 + x.sin() - x.cos(), lambda x: x.clamp(-1, 1),
         lambda x: torch.where(x > 0, x, -x), lambda x: x.mean(), lambda x: x.mean((1, 2)), lambda x: x.sum(-1),
         lambda x: x.sum((0, 2, 3)), lambda x: x.sum(), lambda x: x.var(1), lambda x: x.norm(), lambda x: x.max(1)[0],
@@ -159,10 +167,10 @@ def elementwise() -> Iterator[Program]:
         lambda x: torch.cat([x, x], 1), lambda x: torch.stack([x, x], 1), lambda x: x.repeat(2, 1, 1, 1),
         lambda x: x.permute(0, 2, 3, 1).contiguous(), lambda x: x[:, 1:5] * 1, lambda x: x.masked_fill(x > 0, 1.0),
         lambda x: x.gather(1, index), lambda x: x.index_select(1, torch.tensor([1, 1, 2])), lambda x: x[:, [1, 1, 2]],
-        lambda x: x.scatter_add(1, index, torch.ones(4, 2, 10, 12, dtype=x.dtype)), lambda x: F.normalize(x, dim=1),
+        lambda x: x.scatter_add(1, index, torch.ones(4, 2, 10, 12, dtype=x.dtype)), lambda x: fn.normalize(x, dim=1),
         lambda x: x.double(), lambda x: x.half(), lambda x: torch.einsum("bchw,bdhw->bcd", x, x), lambda x: x.erf(),
         lambda x: torch.lerp(x, x * 2, 0.3), lambda x: x.square(), lambda x: x.split(4, 1)[1] * 1,
-        lambda x: F.embedding(torch.randint(4, (4, 9)), x.flatten(1)),
+        lambda x: fn.embedding(torch.randint(4, (4, 9)), x.flatten(1)),
     ]  # fmt: skip
     for dtype in (FLOAT, HALF):
         for form in forms:
@@ -173,12 +181,18 @@ def losses() -> Iterator[Program]:
     """Losses that networks are trained with."""
     wanted = torch.randint(20, (32,))
     for dtype in (FLOAT, HALF):
-        yield lambda t=dtype: F.cross_entropy(leaf(32, 20, dtype=t), wanted)
-        yield lambda t=dtype: F.cross_entropy(leaf(32, 20, dtype=t), wanted, label_smoothing=0.1)
-        yield lambda t=dtype: F.cross_entropy(leaf(4, 20, 8, 8, dtype=t), torch.randint(20, (4, 8, 8)))
-        for loss in (F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.huber_loss, F.binary_cross_entropy_with_logits):
+        yield lambda t=dtype: fn.cross_entropy(leaf(32, 20, dtype=t), wanted)
+        yield lambda t=dtype: fn.cross_entropy(leaf(32, 20, dtype=t), wanted, label_smoothing=0.1)
+        yield lambda t=dtype: fn.cross_entropy(leaf(4, 20, 8, 8, dtype=t), torch.randint(20, (4, 8, 8)))
+        for loss in (
+            fn.mse_loss,
+            fn.l1_loss,
+            fn.smooth_l1_loss,
+            fn.huber_loss,
+            fn.binary_cross_entropy_with_logits,
+        ):
             yield lambda f=loss, t=dtype: f(leaf(32, 20, dtype=t), torch.rand(32, 20, dtype=t))
-        yield lambda t=dtype: F.binary_cross_entropy(leaf(32, 20, dtype=t).sigmoid(), torch.rand(32, 20, dtype=t))
+        yield lambda t=dtype: fn.binary_cross_entropy(leaf(32, 20, dtype=t).sigmoid(), torch.rand(32, 20, dtype=t))
 
 
 def recurrent() -> Iterator[Program]:
@@ -198,7 +212,8 @@ def optimizers() -> Iterator[Program]:
         lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, fused=True), lambda p: torch.optim.AdamW(p, foreach=True),
         lambda p: torch.optim.AdamW(p, fused=True), lambda p: torch.optim.Adam(p, amsgrad=True),
         lambda p: torch.optim.Adagrad(p), lambda p: torch.optim.RMSprop(p, momentum=0.9, centered=True),
-        lambda p: torch.optim.Adafactor(p), lambda p: torch.optim.NAdam(p), lambda p: torch.optim.RAdam(p, foreach=True),
+        lambda p: torch.optim.Adafactor(p), lambda p: torch.optim.NAdam(p),
+        lambda p: torch.optim.RAdam(p, foreach=True),
     ]  # fmt: skip
     for dtype in (FLOAT, HALF):
         for maker in makers:

@@ -75,6 +75,8 @@ class Marked(TorchDispatchMode):
         with record_function(f"{MARK}{number}"):
             result = func(*args, **(kwargs or {}))
         said = workspaces.find(func, args, kwargs or {}, result, "cpu")
+        if not func._schema.name.startswith("aten::"):
+            return result
         self.seen[number] = Seen(func._schema.name, f"{func} {_sizes(args)} {_sizes(kwargs)}", said)
         return result
 
@@ -157,8 +159,8 @@ def page(evidence: dict[str, Any]) -> str:
     lines = [
         "# What kernels take inside an operator", "",
         "A kernel may take memory that it gives back before it returns: a reordered image, a scratchpad, partial sums. "
-        "No tracer at the dispatcher sees it. `peakmem.training.workspaces` says it from a table; an operator without a "
-        "row is a doubt with a bound, never a silent zero.", "",
+        "No tracer at the dispatcher sees it. `peakmem.training.workspaces` says it from a table; an operator without "
+        "a row is a doubt with a bound, never a silent zero.", "",
         "The processor's rows are held against the profiler's allocator events: "
         f"{evidence['machine']}. A call counts as exact when the highest level within the operator is met to the byte. "
         "`python benchmarks/training/workspaces.py --write` measures again and writes this page.", "",
@@ -177,17 +179,17 @@ def page(evidence: dict[str, Any]) -> str:
             f"| {row.name} | {formula} | {origin} | {item['calls']} | {item['exact']} | {item['worst']:+.2%} "
             f"| {item['above']} |"
         )
-    lines += ["", "## On cards", "", "Read from PyTorch's source; no card was at hand. Where a recorded trace shows the "
-              "same allocation, the row says so.", "", "| row | takes | from |", "|---|---|---|"]  # fmt: skip
+    lines += ["", "## On cards", "", "Read from PyTorch's source; no card was at hand. Where a recorded trace shows "
+              "the same allocation, the row says so.", "", "| row | takes | from |", "|---|---|---|"]  # fmt: skip
     for row in sorted((row for row in table.values() if row.device == "cuda"), key=lambda r: r.name):
         formula = "nothing" if row.formula == "0" else row.formula
         lines.append(f"| {row.name} | {formula} | {row.source.partition('; not measured')[0]} |")
     lines += [
-        "", "cuBLAS keeps a workspace for each thread that multiplies, one of the forward and one of autograd's: "
-        "8,519,680 bytes each, 33,554,432 on Hopper (`workspaces.persistent`). cuBLASLt shares it from PyTorch 2.14 on; "
+        "", "cuBLAS keeps a workspace for each thread that multiplies, one of the forward, one of autograd's: "
+        "8,519,680 bytes each, 33,554,432 on Hopper (`workspaces.persistent`). cuBLASLt shares it from PyTorch 2.14; "
         "before, it took 1 MiB of its own.", "", "## Without a row", "",
-        "Operators of the sweep of which no rule is known: " + (", ".join(f"`{name}`" for name in evidence["without"]) or "none")
-        + ".", "",
+        "Operators of the sweep of which no rule is known: "
+        + (", ".join(f"`{name}`" for name in evidence["without"]) or "none") + ".", "",
     ]  # fmt: skip
     return "\n".join(lines)
 

@@ -18,6 +18,7 @@ from peakmem.training.scenario import Optimizer, Scenario
 
 if TYPE_CHECKING:
     from peakmem.ir.graph import Graph
+    from peakmem.training.formulas import Shape
     from peakmem.training.tracing.step import Workload
     from peakmem.zoo import Value
 
@@ -62,6 +63,8 @@ class Made:
     stepped: Optimizer | None = None
     # the optimizer that stepped, where a scenario can say it
     assumed: tuple[str, ...] = ()
+    shape: Shape | None = None
+    # of a transformer
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +140,7 @@ def _named(text: str) -> tuple[str | None, dict[str, Value]]:
 
 def _tracing(source: Source, asked: Scenario) -> Producer:
     """Logs of a step traced on tensors without memory, by the processor's rules where CUDA's cannot be traced."""
-    from peakmem.training.optimizers import with_optimizer
+    from peakmem.training.optimizers import settle, with_optimizer
     from peakmem.training.tracing import cuda
     from peakmem.training.tracing.watched import Watched
     from peakmem.training.whatif.rows import TORCH_HAS
@@ -145,6 +148,10 @@ def _tracing(source: Source, asked: Scenario) -> Producer:
     scenario, notes = asked, tuple[str, ...]()
     if asked.device == "cuda" and (reason := cuda.available()):
         scenario, notes = replace(asked, device="cpu"), (f"device cuda cannot be traced here: {reason}", DIFFERS)
+        if asked.optimizer is not None or not is_live(source.what):
+            chosen = asked.optimizer or Optimizer()
+            usual = settle(chosen, "cuda").implementation  # torch's choice there is another than here
+            scenario = replace(scenario, optimizer=replace(chosen, implementation=usual))
     first: list[Optimizer | None] = []
     # the optimizer of the user's own step
 
@@ -160,7 +167,7 @@ def _tracing(source: Source, asked: Scenario) -> Producer:
             log = with_optimizer(log, other, asked.device)
         assumed = watched.notes
         log = replace(log, notes=tuple(note for note in log.notes if note not in assumed))
-        return Made(log, watched.samples, watched.blocks, watched.own, watched.optimizer, assumed)
+        return Made(log, watched.samples, watched.blocks, watched.own, watched.optimizer, assumed, watched.shape)
 
     return Producer(source.title, "trace", scenario, make, notes)
 

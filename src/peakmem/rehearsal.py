@@ -21,7 +21,6 @@ from peakmem.report.training import (
     Left,
     ModuleShare,
     Moment,
-    Route,
     Share,
     Training,
     Unknown,
@@ -70,6 +69,11 @@ def train(
         raise UsageError("these are settings of the CUDA allocator", where="--conf", hint="--device cuda")
     maker = producer(Source(source, inputs, shapes or {}, dims or {}), asked, route)
     made = maker.make(maker.scenario)
+    if not any(storage.nbytes for storage in made.log.storages):
+        raise UsageError(
+            f"the step makes no tensor on device {made.log.device}", where=maker.title,
+            expected="a step whose tensors live there", hint="--device cpu" if on_cuda else "--device cuda",
+        )  # fmt: skip
     report = _report(maker, made, asked, limit)
     if on_cuda:
         found = simulate(made.log, settings)
@@ -146,7 +150,7 @@ def _report(maker: Producer, made: Made, asked: Scenario, limit: Capacity | None
             if one.nbytes
         ),
         parameter_bytes=sum(one.nbytes for one in log.storages if one.category == "parameter"),
-        unknowns=tuple(_unknowns(log, maker.route)), assumptions=tuple(_assumptions(made, asked)),
+        unknowns=tuple(_unknowns(log)), assumptions=tuple(_assumptions(made, asked)),
         notes=(*maker.notes, *_missing(log), *log.notes),
     )  # fmt: skip
 
@@ -174,10 +178,10 @@ def _phases(log: Log) -> Iterator[Moment]:
     yield from (_moment(one) for one in highest.values())
 
 
-def _unknowns(log: Log, route: Route) -> Iterator[Unknown]:
+def _unknowns(log: Log) -> Iterator[Unknown]:
     from peakmem.training.workspaces import rows
 
-    known = {row.name: row for row in rows().values()} if log.doubts and route == "trace" else {}
+    known = {row.name: row for row in rows().values()} if log.doubts else {}
     found: dict[tuple[str, str], tuple[int, int]] = {}
     for doubt in log.doubts:
         calls, most = found.get((doubt.operator, doubt.reason), (0, 0))
@@ -194,6 +198,8 @@ def _missing(log: Log) -> Iterator[str]:
         yield "no backward ran in any of the steps: nothing is trained"
     elif "optimizer" not in phases:
         yield "no optimizer allocated anything in any of the steps"
+    if not any(storage.category == "parameter" for storage in log.storages):
+        yield f"no parameter was seen on device {log.device}: what the step trains lives elsewhere, or hides"
 
 
 def _optimizer(made: Made, asked: Scenario) -> str:
@@ -253,7 +259,7 @@ def _forms(maker: Producer, made: Made, report: Training) -> Iterator[ClosedForm
     """Rules of thumb on the same step, with how far they are from it."""
     from peakmem.training.formulas import FORMULAS, facts_of
 
-    facts = facts_of(made.log, batch=made.samples or 1, ranks=maker.scenario.sharding.ranks)
+    facts = facts_of(made.log, batch=made.samples or 1, ranks=maker.scenario.sharding.ranks, shape=made.shape)
     if not facts.parameters:
         return
     for form in FORMULAS.values():

@@ -8,11 +8,7 @@ import pickle
 
 import pytest
 
-from peakmem.cli import VERBS
-
 MIB = 1 << 20
-
-pytestmark = pytest.mark.skipif("replay" not in VERBS, reason="the verb is not wired yet")
 
 
 @pytest.fixture

@@ -95,7 +95,7 @@ def test_a_card_by_name(run):
     code, out, _ = run("train", *GRAPH, "--device", "v100-16gb", "--conf", "expandable_segments:True")
     assert code == 2  # a graph has no upper bound
     assert "on v100-16gb" in out
-    assert "# torch's CUDA allocator, simulated, expandable_segments:True settings" in out
+    assert "# The CUDA allocator of torch, simulated, expandable_segments:True settings" in out
     assert "15.78 GiB" in out
 
 

@@ -86,6 +86,17 @@ def test_closed_forms_stand_beside_it(linear):
     assert forms["accelerate"].ratio == pytest.approx(1.0, abs=0.01)
 
 
+def test_transformers_have_closed_forms_of_their_own():
+    """sbh(34 + 5as/h) a layer (Korthikanti et al. 2022): 12 layers, 64 tokens of 768 features, 12 heads."""
+    pytest.importorskip("torch")
+    report = peakmem.train("gpt2_small", scenario=Scenario(batch=1, sequence=64, steps=1))
+    forms = {form.name: form for form in report.forms}
+    layer = 64 * 768 * (34 + 5 * 12 * 64 / 768)
+    parts = {line.title: line.nbytes for line in forms["transformer-math"].lines}
+    assert parts["activations"] == 12 * layer
+    assert "megatron" in forms
+
+
 def test_the_step_of_ones_own_keeps_its_optimizer():
     torch = pytest.importorskip("torch")
 
@@ -143,6 +154,54 @@ def test_a_network_without_parameters_is_refused():
     torch = pytest.importorskip("torch")
     with pytest.raises(UsageError, match="no parameter"):
         peakmem.train(torch.nn.ReLU(), inputs=[(4, 4)])
+
+
+def test_a_step_that_ends_the_program_is_refused():
+    pytest.importorskip("torch")
+
+    def make_step():
+        raise SystemExit(3)
+
+    with pytest.raises(UsageError, match=r"SystemExit\(3\)"):
+        peakmem.train(make_step)
+
+
+def test_a_step_on_another_device_is_refused():
+    pytest.importorskip("torch")
+    with pytest.raises(UsageError, match="makes no tensor on device cpu"):
+        peakmem.train(lambda: 5)
+
+
+def test_several_optimizers_are_not_called_by_the_name_of_one():
+    torch = pytest.importorskip("torch")
+
+    def make_step():
+        nets = [torch.nn.Linear(8, 8), torch.nn.Linear(8, 8)]
+        both = [torch.optim.Adam(nets[0].parameters()), torch.optim.SGD(nets[1].parameters(), lr=0.1)]
+
+        def step():
+            nets[1](nets[0](torch.zeros(1, 8))).sum().backward()
+            for optimizer in both:
+                optimizer.step()
+                optimizer.zero_grad()
+
+        return step
+
+    assert peakmem.train(make_step).optimizer == "the step's own optimizer"
+
+
+def test_where_cuda_cannot_be_traced_the_answer_says_so(linear, monkeypatch):
+    pytest.importorskip("torch")
+    from peakmem.training.tracing import cuda
+
+    monkeypatch.setattr(cuda, "available", lambda: "no driver")
+    report = peakmem.train(linear, scenario=Scenario(device="cuda", optimizer=Optimizer("adam")), capacity=1 << 40)
+    assert report.device == "cpu"
+    assert any("cannot be traced here: no driver" in note for note in report.notes)
+    assert any("masks of dropout" in note for note in report.notes)
+    assert report.optimizer == "adam (foreach)"
+    assert (report.bound_bytes, report.verdict.outcome) == (None, "may fit")
+    assert report.reserved is not None
 
 
 @pytest.mark.parametrize(

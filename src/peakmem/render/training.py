@@ -81,7 +81,7 @@ def _headline(report: Training, view: View) -> Iterator[str]:
         yield "upper bound: the same; every operator has its row in the table of workspaces"
     if report.reserved is not None:
         yield (
-            f"reserved on the device by torch's allocator: {format_exact(report.reserved.reserved_bytes, view.units)}"
+            f"reserved on the device by the allocator: {format_exact(report.reserved.reserved_bytes, view.units)}"
             f"{_at_most(report.reserved.reserved_bytes, report.reserved.bound_bytes, view)}"
         )
     if report.verdict is not None:
@@ -165,7 +165,7 @@ def _allocator(report: Training, view: View) -> Table:
             )
         )
     columns = ("figure", "size", "bytes", "what")
-    title = f"torch's CUDA allocator, simulated, {it.settings} settings"
+    title = f"The CUDA allocator of torch, simulated, {it.settings} settings"
     return Table(title, columns, tuple(rows), frozenset({"size", "bytes"}))
 
 

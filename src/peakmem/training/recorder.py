@@ -6,6 +6,7 @@ only the end tells (saved or temporary) and storages that take over another's pl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from peakmem.training.log import Category, Doubt, Log, Mark, Phase, Storage, Work
@@ -80,11 +81,17 @@ class Recorder:
             return
         self._events.append((number, False))
 
-    def workspace(self, nbytes: int, operator: str, *, module: str | None = None, source: str = "") -> None:
-        """A storage that comes and goes within one operator."""
-        if nbytes > 0:
-            made = self.allocate(nbytes, operator, category="kernel workspace", module=module, source=source)
-            self.release(made)
+    def workspace(
+        self, nbytes: int | Sequence[int], operator: str, *, module: str | None = None, source: str = ""
+    ) -> None:
+        """One storage, or several that come one after the other, all gone within one operator."""
+        made = [
+            self.allocate(size, operator, category="kernel workspace", module=module, source=source)
+            for size in ([nbytes] if isinstance(nbytes, int) else nbytes)
+            if size > 0
+        ]
+        for number in reversed(made):
+            self.release(number)
 
     def may_take_over(self, new: int, old: int) -> None:
         """`new`, just allocated, is `old` written in place if `old` is released before anything is allocated."""

@@ -47,6 +47,7 @@ READS: dict[str, tuple[Callable[[], Any], str, Any]] = {
     "repeats": (lambda: torch.repeat_interleave(x(8), torch.ones(8, dtype=torch.int64)).shape, "repeats sum to", (2,)),
     "bincount": (lambda: torch.bincount(torch.ones(8, dtype=torch.int64), minlength=4).shape, "the largest", (4,)),
     "equal": (lambda: torch.equal(x(3), x(3)), "its value", True),
+    "close": (lambda: torch.allclose(x(3), x(3)), "its value", True),
     "range": (lambda: len(range(torch.ones(3, dtype=torch.int64).sum())), "its value", 0),
 }
 
@@ -194,6 +195,12 @@ def test_transformers_drops_masks_that_mask_nothing() -> None:
         assert held.known([mask]) == 1.0
         assert held.known([mask]) == 1.0
     assert held.notes == ["no token is padding and no row holds several sequences"]
+
+
+def test_what_is_compiled_runs_as_it_is() -> None:
+    with FakeTensorMode(allow_non_fake_inputs=True), content.answers() as held:
+        torch.compile(nn.Linear(4, 4))(x(2, 4)).sum().backward()
+    assert held.notes == [content.EAGER]
 
 
 def test_everything_is_put_back() -> None:

@@ -192,8 +192,12 @@ def test_what_torch_cuda_answers() -> None:
             made = torch.empty(3, device="cpu").pin_memory().to("cuda", non_blocking=True)
             stop.record()
         torch.cuda.current_stream().wait_stream(stream)
+        made.record_stream(stream)
         assert made.device.type == "cuda"
         assert start.elapsed_time(stop) > 0
+        assert nn.DataParallel(nn.Linear(3, 3))(torch.empty(2, 3)).shape == (2, 3)
+        assert isinstance(torch.Generator(device="cuda").manual_seed(1), torch.Generator)
+        assert torch.cuda.memory_stats()["allocated_bytes.all.peak"] == 0
         assert torch.tensor([1.0, 2.0]).device.type == "cuda"
 
 

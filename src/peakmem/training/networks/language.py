@@ -112,8 +112,11 @@ def _mask(padding: Tensor) -> Tensor:
     _heads = torch.arange(1, device=padding.device)
     first = torch.arange(tokens, device=padding.device) + 0
     second = torch.arange(tokens, device=padding.device) + 0
-    row, query, key = rows[:, None, None, None], first[None, None, :, None], second[None, None, None, :]
+    allowed = _allowed(rows[:, None, None, None], first[None, None, :, None], second[None, None, None, :], padding)
+    return allowed.expand(batch, -1, tokens, tokens)
+
+
+def _allowed(row: Tensor, query: Tensor, key: Tensor, padding: Tensor) -> Tensor:
     allowed = query.new_ones((), dtype=torch.bool)
     allowed = allowed & (key <= query)
-    allowed = allowed & padding[row, key]
-    return allowed.expand(batch, -1, tokens, tokens)
+    return allowed & padding[row, key]

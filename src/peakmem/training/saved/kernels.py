@@ -73,6 +73,7 @@ def took(e: Eager, operator: str, args: Sequence[Any], result: Sequence[Value | 
     Returns:
         Bytes that its results hold on to and no shape tells.
     """
+    e.recorder.work(_operations(operator, args, result))
     row = workspaces.rows().get((operator, e.device))
     made = [result] if isinstance(result, Value) else [item for item in result if item is not None]
     asked = [_operand(item) for item in args]
@@ -89,10 +90,11 @@ def took(e: Eager, operator: str, args: Sequence[Any], result: Sequence[Value | 
         at_most = sum(item.nbytes() for item in there) + sum(item.block.nbytes for item in made)
         e.doubt(at_most, operator, "no row in the table of workspaces can be asked from a graph")
         return 0
+    if isinstance(answer, list):  # several blocks, one after the other
+        e.recorder.workspace(tuple(part for part in answer if part), operator, source=row.name)
+        return 0
     if isinstance(answer, int):
         answer = (0, answer)
-    elif isinstance(answer, list):
-        answer = (0, sum(answer))
     before, nbytes, most, left = (*answer, 0, 0)[:4]
     results = sum(item.block.nbytes for item in made)
     e.recorder.workspace(max(nbytes, before - results), operator, source=row.name)
@@ -103,3 +105,18 @@ def took(e: Eager, operator: str, args: Sequence[Any], result: Sequence[Value | 
 
 def _operand(item: Any) -> Any:
     return Operand(item.shape, item.strides, item.dtype) if isinstance(item, Value) else item
+
+
+def _operations(operator: str, args: Sequence[Any], result: Sequence[Value | None] | Value) -> int:
+    """Multiplications and additions, of products and convolutions (torch/utils/flop_counter.py, PyTorch 2.13).
+
+    The weight's gradient of a convolution in groups is counted in its groups, which torch's formula leaves out.
+    """
+    if operator in ("aten::mm", "aten::bmm", "aten::addmm") and isinstance(result, Value):
+        return 2 * result.count * int(args[1 if operator == "aten::addmm" else 0].shape[-1])
+    if operator == "aten::convolution" and isinstance(result, Value):
+        return int(2 * (args[0] if args[6] else result).count * prod(args[1].shape[1:]))
+    if operator == "aten::convolution_backward":
+        once = 2 * (args[1] if args[7] else args[0]).count * prod(args[2].shape[1:])
+        return int(once * sum(args[10][:2]))
+    return 0

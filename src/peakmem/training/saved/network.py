@@ -127,7 +127,7 @@ def _trainable(graph: Graph) -> None:
             )  # fmt: skip
         if operator.subgraphs:
             raise GraphError(
-                f"{operator.op_type} decides while it runs what is computed, so the file does not tell what a step keeps",
+                f"{operator.op_type} decides while it runs what is computed, so the file does not tell what is kept",
                 where=operator.name, expected="a network without branches and loops",
             )  # fmt: skip
         for name in operator.outputs:

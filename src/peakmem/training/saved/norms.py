@@ -104,7 +104,7 @@ def _statistics(
                 e.new(item[0], item[1], f"{name}_backward") if wanted and item is not None else None
                 for wanted, item in zip(wants, shapes, strict=True)
             ]
-            took(e, f"{name}_backward", (given[0], *_asked(name, held), wants), found)
+            took(e, f"{name}_backward", (given[0], *_asked(name, held, shape), wants), found)
             del held
             return found
 
@@ -113,9 +113,22 @@ def _statistics(
     return y
 
 
-def _asked(name: str, held: Sequence[Value]) -> list[object]:
-    """What was kept, in the order in which the backward of a batch norm is called."""
-    if name != "aten::native_batch_norm" or len(held) < 4:
+def _asked(name: str, held: Sequence[Value], shape: Dims) -> list[object]:
+    """What was kept, in the order in which a norm's backward is called."""
+    if len(held) < 4:
         return list(held)
     x, weight, mean, deviation = held[:4]
-    return [x, weight, None, None, mean, deviation, True, 1e-5]
+    if name == "aten::native_batch_norm":
+        return [x, weight, None, None, mean, deviation, True, 1e-5]
+    if name == "aten::native_layer_norm":
+        return [
+            x,
+            [size for size, kept in zip(x.shape, shape, strict=True) if size != kept],
+            mean,
+            deviation,
+            weight,
+            None,
+        ]
+    if name == "aten::native_group_norm":
+        return [x, mean, deviation, weight, x.shape[0], x.shape[1], prod(x.shape[2:]), shape[1]]
+    return list(held)

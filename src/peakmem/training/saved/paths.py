@@ -20,7 +20,7 @@ def parameter_name(name: str, form: str) -> str:
 
 def module_path(operator: Operator, graph: Graph) -> str:
     """The module that an operator belongs to: by its scope, else that of its parameter."""
-    if graph.format == "zoo":
+    if graph.format in ("zoo", "hf_config"):
         return operator.name.replace("/", ".")
     path = ""
     for part in operator.scope.split("/"):

@@ -11,18 +11,23 @@ from peakmem.training.saved.eager import Dims, Eager, Value, broadcast
 from peakmem.training.saved.kernels import took
 
 
-def linear(e: Eager, x: Value, weight: Value, bias: Value | None, *, rows_first: bool = True) -> Value:
+def linear(
+    e: Eager, x: Value, weight: Value, bias: Value | None, *, rows_first: bool = True, module: bool = True
+) -> Value:
     """A fully connected layer on any rank: addmm on the rows (Linear.cpp); `rows_first`: weight is output × input."""
     inside, outside = (weight.shape[1], weight.shape[0]) if rows_first else weight.shape
     shape = x.shape
     matrix = movement.permute(e, weight, (1, 0)) if rows_first else weight
     flat = movement.reshape(e, x, (prod(shape[:-1]), inside)) if len(shape) != 2 else x
-    y = addmm(e, flat, matrix, bias)
+    y = addmm(e, flat, matrix, bias, module=module)
     return movement.reshape(e, y, (*shape[:-1], outside)) if len(shape) != 2 else y
 
 
-def addmm(e: Eager, x: Value, matrix: Value, bias: Value | None) -> Value:
-    """x · matrix + bias: each factor is kept if the other wants a gradient; the bias's is a sum of the result's."""
+def addmm(e: Eager, x: Value, matrix: Value, bias: Value | None, *, module: bool = False) -> Value:
+    """x · matrix + bias: each factor is kept if the other wants a gradient; the bias's is a sum of the result's.
+
+    `module`: torch.nn.Linear would hold the matrix the other way round, and compute its gradient so.
+    """
     name = "aten::addmm" if bias is not None else "aten::mm"
     y = e.new((x.shape[0], matrix.shape[1]), x.dtype, name)
     took(e, name, (bias, x, matrix) if bias is not None else (x, matrix), y)
@@ -38,11 +43,11 @@ def addmm(e: Eager, x: Value, matrix: Value, bias: Value | None) -> Value:
             held = [kept.get() if kept is not None else None for kept in (kept_m, kept_x)]
             first = e.new(shape_x, grad.dtype, "aten::mm") if kept_m is not None else None
             if first is not None:
-                took(e, "aten::mm", (grad, held[0]), first)
+                took(e, "aten::mm", (grad, _turned(held[0])), first)
             second = None
             if kept_x is not None:
                 made = e.new(shape_m[::-1] if turned else shape_m, grad.dtype, "aten::mm")
-                took(e, "aten::mm", (grad, held[1]), made)
+                took(e, "aten::mm", (_turned(grad), held[1]) if turned or module else (_turned(held[1]), grad), made)
                 second = made.seen(shape_m, made.strides[::-1]) if turned else made
             del held
             return [first, second, grad if wants_bias else None]
@@ -90,7 +95,11 @@ def bmm(e: Eager, a: Value, b: Value) -> Value:
             assert grad is not None
             held = [kept.get() if kept is not None else None for kept in (kept_a, kept_b)]
             first = e.new(shape_a, grad.dtype, "aten::bmm") if kept_b is not None else None
+            if first is not None:
+                took(e, "aten::bmm", (grad, _turned(held[1])), first)
             second = e.new(shape_b, grad.dtype, "aten::bmm") if kept_a is not None else None
+            if second is not None:
+                took(e, "aten::bmm", (_turned(held[0]), grad), second)
             del held
             return [first, second]
 
@@ -142,6 +151,15 @@ def attention(e: Eager, query: Value, key: Value, value: Value, mask: Value | No
 
         e.link(name, [query, key, value], [y], run)
     return y
+
+
+def _turned(matrix: Value | None) -> Value | None:
+    """A matrix, or a batch of them, with rows and columns exchanged: for the time of one question."""
+    if matrix is None:
+        return None
+    *lead, rows, columns = matrix.shape
+    *before, step, stride = matrix.strides
+    return matrix.seen((*lead, columns, rows), (*before, stride, step))
 
 
 def _swapped(strides: Dims) -> Dims:

@@ -57,12 +57,9 @@ def layer(call: Call) -> Sequence[Value | None]:
         inner = [e.new((steps, batch, gates * ways * hidden), x.dtype, name)]
     unit = (x.dtype.bits or 0) // 8
     if name == "aten::mkldnn_rnn_layer":
-        parts = [weight.seen((gates * hidden, x.shape[-1])), recurrent.seen((gates * hidden, hidden))]
-        sides = [weight.seen((gates * hidden,)) for _ in range(2)]
         how: tuple[object, ...] = (False, [], 2, hidden, 1, True, False, False, True)
-        left = took(e, name, (x, *parts, *sides, *states, *how), [y, *last])
+        left = took(e, name, (x, *_matrices(weight, recurrent), *states, *how), [y, *last])
         inner.append(e.new((left * ways,), UINT8, name))  # oneDNN's workspace
-        del parts, sides
     else:
         most = 2 * gates * ways * steps * batch * hidden * unit
         e.doubt(most, name, "what the library keeps between forward and backward")
@@ -71,12 +68,18 @@ def layer(call: Call) -> Sequence[Value | None]:
         shapes = [(item.shape, item.dtype) if item is not None else None for item in (x, weight, recurrent, bias)]
         states_kept = len(states)
 
-        def run(_given: Sequence[Value | None]) -> list[Value | None]:
+        def run(given: Sequence[Value | None]) -> list[Value | None]:
             held = [saved.get() for saved in kept]
             found: list[Value | None] = [
                 None if item is None else e.new(item[0], item[1], f"{name}_backward") for item in shapes
             ]  # all of them, whether they are wanted or not
             others = [e.like(value, f"{name}_backward") for value in held[3 : 3 + states_kept]]
+            if name == "aten::mkldnn_rnn_layer":
+                asked = [held[0], *_matrices(held[1], held[2]), *held[3:5], *held[5:8], given[0] or held[5], None, None]
+                took(
+                    e, f"{name}_backward", (*asked, False, 2, hidden, 1, True, True, False, [], False, held[-1]), found
+                )
+                asked.clear()
             del held, others
             return found
 
@@ -85,3 +88,13 @@ def layer(call: Call) -> Sequence[Value | None]:
     y = movement.reshape(e, y, (steps, batch, ways, hidden))
     y = movement.permute(e, y, (0, 2, 1, 3)) if len(wide) == 4 else movement.reshape(e, y, wide)
     return [y, *last, None][: len(call.operator.outputs)]
+
+
+def _matrices(weight: Value, recurrent: Value) -> list[Value]:
+    """Both matrices and two biases, as the kernel of one layer in one direction is given them."""
+    gates = weight.shape[-2]
+    return [
+        weight.seen(weight.shape[-2:]),
+        recurrent.seen(recurrent.shape[-2:]),
+        *(weight.seen((gates,)) for _ in "ih"),
+    ]

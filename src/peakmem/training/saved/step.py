@@ -1,7 +1,7 @@
 """The log of training steps of a graph: what PyTorch would allocate if this network were a module of its own.
 
 As a training loop writes it: gradients cleared, forward and loss, backward, optimizer. An estimate: the graph does not
-tell what the code holds besides, which dropout it has in training, nor what kernels take inside.
+tell what the code holds besides, nor which norms and which dropout it has in training.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from peakmem.training.saved.network import Network, prepared
 from peakmem.training.saved.walk import Walk
 from peakmem.training.scenario import Optimizer, Scenario
 
-ESTIMATE = "an estimate from the graph by autograd's rules, not a trace: what kernels take inside is not in it"
+ESTIMATE = "an estimate from the graph by autograd's rules, not a trace: the file holds no training code"
 
 
 def graph_log(graph: Graph, scenario: Scenario, *, attention: str = "fused") -> Log:

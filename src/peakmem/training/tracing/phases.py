@@ -32,6 +32,8 @@ class Follower:
         # parameters and optimizers that have memory, with the gradient and the state they had
         self.optimizers: dict[int, Any] = {}
         # by id: those that have taken a step
+        self._inside = 0
+        # how many calls of a backward, an optimizer or a zero_grad have not returned
         self._kept: list[Any] = []
         # modules that were named: an id is only known while its owner lives
 
@@ -90,7 +92,7 @@ class Follower:
             name = self.parameters.get(id(owner), ("", None))[0]
             for item in _held(state):
                 number = self.tracer.number_of(item)
-                if number is not None and self.recorder.category(number) is None:
+                if number is not None and self.recorder.category(number) in (None, "input"):
                     self.recorder.label(number, "optimizer state", name)
 
     def input(self, item: Any) -> None:
@@ -104,7 +106,8 @@ class Follower:
     def _before(self, part: Any, given: Any) -> None:
         if id(part) not in self.paths:
             self.adopt(part)
-        if len(self.tracer.modules) == 1 and self.recorder.phase != "backward":
+        if len(self.tracer.modules) == 1 and not self._inside:
+            self.recorder.enter("forward")
             for item in given:
                 if isinstance(item, torch.Tensor):
                     self.input(item)
@@ -115,16 +118,18 @@ class Follower:
 
     @contextmanager
     def _during(self, phase: Phase) -> Iterator[None]:
-        before = self.recorder.phase
         self.recorder.enter(phase)
+        self._inside += 1
         try:
             yield
         finally:
-            self.recorder.enter(before)
+            self._inside -= 1
+            if phase == "zero_grad":
+                self.recorder.enter("forward")
 
     def _wrapped(self, function: Callable[..., Any], phase: Phase, after: Callable[[], None] | None = None) -> Any:
         def called(*args: Any, **kwargs: Any) -> Any:
-            if self.recorder.phase == phase:
+            if self._inside:
                 return function(*args, **kwargs)
             with self._during(phase):
                 result = function(*args, **kwargs)
@@ -139,7 +144,8 @@ class Follower:
         """Phases and modules are followed inside."""
         import torch.autograd as autograd
 
-        begun: list[Phase] = []
+        outer: list[Phase | None] = []
+        # phases within which an optimizer steps
 
         def stepping(optimizer: Any, _args: Any, _kwargs: Any) -> None:
             if id(optimizer) not in self.optimizers:
@@ -148,12 +154,16 @@ class Follower:
                 if not any(isinstance(item, FakeTensor) for item in owned):
                     self.before.append((optimizer, copy.copy(optimizer.state)))
                     optimizer.state = defaultdict(dict, {key: dict(item) for key, item in optimizer.state.items()})
-            begun.append(self.recorder.phase)
+            self.gradients()  # those of a step within the backward are gone when it ends
+            outer.append(self.recorder.phase if self._inside else None)
+            self._inside += 1
             self.recorder.enter("optimizer")
 
         def stepped(optimizer: Any, _args: Any, _kwargs: Any) -> None:
             self.optimizer(optimizer)
-            self.recorder.enter(begun.pop() if begun else "forward")
+            self._inside -= 1
+            if (before := outer.pop()) is not None:
+                self.recorder.enter(before)
 
         class_of_optimizers, class_of_modules = torch.optim.Optimizer, torch.nn.Module
         engine = autograd._engine_run_backward

@@ -12,6 +12,7 @@ from peakmem.training import workspaces
 from peakmem.training.log import Log
 from peakmem.training.recorder import Recorder
 from peakmem.training.scenario import Scenario
+from peakmem.training.tracing.content import Answers, answers
 from peakmem.training.tracing.phases import Follower
 from peakmem.training.tracing.step import Workload, assemble
 from peakmem.training.tracing.tracer import Tracer
@@ -32,7 +33,7 @@ def trace(workload: Workload, scenario: Scenario) -> Log:
 
     with ExitStack() as stack:
         stack.enter_context(quiet())
-        notes = stack.enter_context(_device(scenario))
+        answered = stack.enter_context(_device(scenario))
         fake = FakeTensorMode(allow_non_fake_inputs=True)
         fake.__deepcopy__ = lambda _: fake
         # a copied tensor belongs to the same mode: nn.Transformer copies its layers
@@ -41,7 +42,9 @@ def trace(workload: Workload, scenario: Scenario) -> Log:
             log = record(workload, scenario, device=scenario.device, put_back=True)
         except Exception as fault:
             raise refusals.refusal(workload.name, fault) from fault
-    return log if not notes else _noted(log, notes)
+    unread = [f"the value declared for {line} was never asked for" for line, _ in scenario.values
+              if line not in answered.used]  # fmt: skip
+    return replace(log, notes=(*log.notes, *answered.notes, *unread))
 
 
 def record(workload: Workload, scenario: Scenario, *, device: str, put_back: bool = False) -> Log:
@@ -90,35 +93,32 @@ def _machine(scenario: Scenario, device: str) -> workspaces.Machine:
     from peakmem.training.tracing.cuda import AMPERE
 
     return replace(
-        here, capability=scenario.capability or AMPERE, multiprocessors=scenario.multiprocessors or AMPERE_MULTIPROCESSORS
+        here,
+        capability=scenario.capability or AMPERE,
+        multiprocessors=scenario.multiprocessors or AMPERE_MULTIPROCESSORS,
     )
 
 
 @contextmanager
-def _device(scenario: Scenario) -> Iterator[tuple[str, ...]]:
-    from peakmem.training.tracing import content
-
+def _device(scenario: Scenario) -> Iterator[Answers]:
     with ExitStack() as stack:
-        stack.enter_context(content.answers(scenario.values))
+        held = stack.enter_context(answers(scenario.values))
         if scenario.device == "cuda":
             from peakmem.training.tracing import cuda
 
             stack.enter_context(cuda.faked(scenario.capability or cuda.AMPERE))
-        yield ()
+        yield held
 
 
 @contextmanager
 def _collected() -> Iterator[None]:
     """Cycles go between the steps, not at moments that depend on what else runs."""
     running = gc.isenabled()
-    gc.collect()
+    gc.freeze()  # what is there already is not looked through again
     gc.disable()
     try:
         yield
     finally:
+        gc.unfreeze()
         if running:
             gc.enable()
-
-
-def _noted(log: Log, notes: tuple[str, ...]) -> Log:
-    return replace(log, notes=(*log.notes, *notes))

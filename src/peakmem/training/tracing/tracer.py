@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import (
     TorchDispatchMode,
     is_traceable_wrapper_subclass,
@@ -28,8 +29,20 @@ from peakmem.training.tracing import corrections
 RESIZES = frozenset({"resize_", "resize_as_", "set_", "_resize_output_", "resize_storage_bytes_"})
 # operators after which a storage may have another size
 
+ONLY_NUMBERS = frozenset(
+    {
+        "add_", "addcdiv_", "addcmul_", "bernoulli_", "clamp_", "clamp_max_", "clamp_min_", "copy_", "div_", "exp_",
+        "fill_", "lerp_", "log_", "maximum_", "mul_", "neg_", "normal_", "pow_", "random_", "reciprocal_", "rsqrt_",
+        "sigmoid_", "sqrt_", "sub_", "tanh_", "uniform_", "zero_",
+    }
+)  # fmt: skip
+# operators whose result is their first operand with other numbers in it
 
-class Tracer(TorchDispatchMode):  # type: ignore[misc]
+PRODUCTS = frozenset({"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::addmv", "aten::mv", "aten::dot"})
+# operators that cuBLAS runs
+
+
+class Tracer(TorchDispatchMode):
     """Writes storages of one device into a recorder, with the operator and the module that made them."""
 
     supports_higher_order_operators = True
@@ -46,8 +59,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[misc]
         # autograd numbers its nodes in the order in which they are made: from which number on it was which module
         self.operators = 0
         self.without_row: dict[str, int] = {}
-        self.strangers = 0
-        # storages met that nobody made while we looked
+        self.kept = workspaces.persistent(device, machine.capability) if machine is not None else []
+        # what libraries take once, as long as it has not been taken
 
     # Modules ---------------------------------------------------------------------------------------------------
 
@@ -94,8 +107,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[misc]
             return None
         return found[0] if found is not None else None
 
-    def meet(self, tensor: Any, operator: str, module: str | None = None) -> tuple[int, bool] | None:
-        """Write a tensor's storage down if it is new; its number, and whether it is."""
+    def meet(self, tensor: Any, operator: str, module: str | None = None, *, extra: int = 0) -> tuple[int, bool] | None:
+        """Write a tensor's storage down if it is new, `extra` bytes larger than it says; its number, whether it is."""
         tensor = _innermost(tensor)
         if tensor.device.type != self.device:
             return None
@@ -110,7 +123,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[misc]
                 return known[0], False
             self.recorder.release(known[0])  # it was given another size
         number = self.recorder.allocate(
-            nbytes, operator, dtype=str(tensor.dtype).removeprefix("torch."), shape=tuple(tensor.shape), module=module,
+            nbytes + extra, operator,
+            dtype=str(tensor.dtype).removeprefix("torch."), shape=tuple(tensor.shape), module=module,
         )  # fmt: skip
         if known is not None and known[2]() is storage:
             self.numbers[key] = (number, nbytes, known[2])
@@ -138,6 +152,13 @@ class Tracer(TorchDispatchMode):  # type: ignore[misc]
 
         return ended
 
+    def _keep(self, operator: str) -> None:
+        """What a library takes at its first product in a thread and never gives back."""
+        when = "first product in a backward" if self.recorder.phase == "backward" else "first product in a forward"
+        for item in [item for item in self.kept if item.when == when]:
+            self.kept.remove(item)
+            self.recorder.allocate(item.nbytes, operator, category="kernel workspace", module="", source=item.source)
+
     # Operators -------------------------------------------------------------------------------------------------
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -147,38 +168,59 @@ class Tracer(TorchDispatchMode):  # type: ignore[misc]
         self.operators += 1
         name = func._schema.name if isinstance(func, torch._ops.OpOverload) else str(func)
         old = corrections.in_place_of(name, args, kwargs, self.recorder.phase)
-        result = func(*args, **kwargs)
+        result = args[0] if written_over(func, args, kwargs) else func(*args, **kwargs)
         module = self._module()
         count = flop_registry.get(getattr(func, "_overloadpacket", None))
         if count is not None:
             self.recorder.work(_counted(count, args, kwargs, result))
         found = workspaces.find(func, args, kwargs, result, self.device, self.machine)
-        if found is not None and found.before:
-            self.recorder.workspace(found.before, name, module=module, source=found.source)
+        if found is not None and (ahead := max(found.before, found.nbytes if old is not None else 0)):
+            self.recorder.workspace(ahead, name, module=module, source=found.source)
         new = None
         for item in _tensors(result):
-            met = self.meet(item, name, module)
+            met = self.meet(item, name, module, extra=found.left if found is not None and new is None else 0)
             if met is not None and met[1]:
                 new = met[0]
         if func.__class__ is torch._ops.OpOverload and func._opname in RESIZES:
             for item in args[:1]:
                 if isinstance(item, torch.Tensor):
                     self.meet(item, name, module)
-        if found is not None:
-            if found.nbytes:
-                self.recorder.workspace(found.nbytes, name, module=module, source=found.source)
-            if found.at_most > found.nbytes:
-                self.recorder.doubt(found.at_most - found.nbytes, name, found.source)
-        elif new is not None:
+        if self.kept and name in PRODUCTS:
+            self._keep(name)
+        if found is None:
             most = workspaces.bound_of(func, args, kwargs, result)
             if most:
                 self.without_row[name] = self.without_row.get(name, 0) + 1
                 self.recorder.doubt(most, name, "no row in the table of workspaces")
+        else:
+            if old is None:  # else it came first: the result is written over an operand
+                self.recorder.workspace(found.parts or found.nbytes, name, module=module, source=found.source)
+            if found.at_most > found.nbytes:
+                self.recorder.doubt(found.at_most - found.nbytes, name, found.source)
         if old is not None and new is not None:
             number = self.number_of(old)
             if number is not None:
                 self.recorder.may_take_over(new, number)
         return result
+
+
+def written_over(func: Any, args: Any, kwargs: Any) -> bool:
+    """Whether a call only writes numbers into its first operand, a fake tensor: then there is nothing to do.
+
+    Running such a call on tensors without numbers takes most of a trace's time.
+    """
+    if getattr(func, "_opname", "") not in ONLY_NUMBERS:
+        return False
+    first = args[0]
+    return (
+        type(first) is FakeTensor
+        and first.constant is None
+        and all(
+            item.shape == first.shape or not item.shape
+            for item in (*args[1:], *kwargs.values())
+            if isinstance(item, torch.Tensor)
+        )
+    )
 
 
 def _innermost(tensor: Any) -> Any:

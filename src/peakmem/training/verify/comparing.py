@@ -207,9 +207,8 @@ def _aligned(first: list[Storage], second: list[Storage]) -> Iterator[tuple[Stor
     """Pairs in order; where they differ, the nearest place at which they meet again is looked for."""
     left, right = 0, 0
     while left < len(first) and right < len(second):
-        one, other = first[left], second[right]
-        if (one.operator, one.module) == (other.operator, other.module):
-            yield one, other
+        if _alike(first[left], second[right]):
+            yield first[left], second[right]
             left, right = left + 1, right + 1
             continue
         skip = _meeting(first, left, second, right)
@@ -225,12 +224,13 @@ def _meeting(first: list[Storage], left: int, second: list[Storage], right: int)
     for apart in range(1, AHEAD):
         for skip in range(apart + 1):
             at, beside = left + skip, right + apart - skip
-            if at < len(first) and beside < len(second) and _same(first[at], second[beside]):
+            if at < len(first) and beside < len(second) and _alike(first[at], second[beside]):
                 following = at + 1 < len(first) and beside + 1 < len(second)
-                if not following or _same(first[at + 1], second[beside + 1]):
+                if not following or _alike(first[at + 1], second[beside + 1]):
                     return skip, apart - skip
     return 1, 1
 
 
-def _same(first: Storage, second: Storage) -> bool:
-    return first.nbytes == second.nbytes and first.operator == second.operator
+def _alike(first: Storage, second: Storage) -> bool:
+    """Of one operator in one module; their sizes may be what differs."""
+    return (first.operator, first.module) == (second.operator, second.module)

@@ -47,7 +47,7 @@ def _share(item: Storage, ranks: int, sequence: bool, inside: bool) -> int:
     if item.category in ("parameter", "gradient", "optimizer state"):
         return -(-item.nbytes // ranks) if len(item.shape) >= 2 else item.nbytes
     if item.phase == "optimizer":
-        return -(-item.nbytes // ranks) if item.nbytes > 8 else item.nbytes
+        return -(-item.nbytes // ranks) if item.nbytes > 64 else item.nbytes
     if not inside or item.category in ("buffer", "input"):
         return item.nbytes
     if sequence or _is_scores(item):

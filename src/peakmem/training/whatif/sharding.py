@@ -16,8 +16,8 @@ from peakmem.training.scenario import Sharding
 from peakmem.training.whatif.gathering import gathered
 from peakmem.training.whatif.lives import Life, end_of_phase, renumbered
 
-LEAST = 8
-# bytes; a state of one number is not split
+LEAST = 64
+# bytes; a state or a workspace of a few numbers is not split
 
 
 def sharded(log: Log, sharding: Sharding, units: Sequence[str] = ()) -> Log:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from peakmem.training.workspaces.found import Row
+
 _MEASURED = (
     "_adaptive_avg_pool2d _adaptive_avg_pool2d_backward _adaptive_avg_pool3d _adaptive_avg_pool3d_backward "
     "_cdist_backward _cdist_forward _ctc_loss _fft_c2c _fft_r2c _foreach_addcmul_ _foreach_clamp_max_ "
@@ -30,7 +34,17 @@ _MEASURED = (
 )
 # on the processor, in the sweep of benchmarks/training/workspaces.py: forward and backward, float32 and bfloat16
 
+_ALSO = (
+    "_foreach_abs _foreach_addcdiv_ _foreach_maximum_ _foreach_reciprocal_ _fused_adagrad_ _fused_adam_ "
+    "_fused_adamw_ log max pow pow_ "
+)
+# of the same sweep
+
 _ALIKE = (
+    "_foreach_pow_ _stack alias as_strided_copy bucketize ceil clamp_max complex detach diag_embed expand_copy "
+    "ger imag logspace narrow_copy new_ones normal one_hot ones_like outer real reflection_pad3d "
+    "replication_pad3d searchsorted slice_copy split square threshold threshold_ trace unbind vdot "
+    "view_as_complex "
     "var_mean "
     "clamp_min_ clamp_max_ "
     "_amp_foreach_non_finite_check_and_unscale_ _amp_update_scale_ _foreach_abs_ _foreach_addcdiv "
@@ -48,16 +62,20 @@ _ALIKE = (
 )
 # not in the sweep; the same kernels as one of those above (elementwise over TensorIterator, or a fill), torch 2.13
 
-ON_CPU = _MEASURED + _ALIKE
+ON_CPU = _MEASURED + _ALSO + _ALIKE
 
 _ON_CARDS = (
+    "native_dropout "
+    "where abs dist renorm unfold_backward masked_scatter_backward binary_cross_entropy_backward embedding index "
+    "_upsample_nearest_exact1d _upsample_nearest_exact1d_backward _upsample_nearest_exact3d "
+    "_upsample_nearest_exact3d_backward _native_batch_norm_legit_no_training "
     "_conv_depthwise2d _efficient_attention_forward _flash_attention_forward _foreach_add _foreach_add_ "
     "_foreach_div _foreach_div_ _foreach_mul _foreach_mul_ _foreach_sub _foreach_sub_ _fused_dropout "
     "_safe_softmax _scaled_dot_product_cudnn_attention _scaled_dot_product_efficient_attention "
     "_scaled_dot_product_flash_attention _thnn_fused_gru_cell _thnn_fused_gru_cell_backward _thnn_fused_lstm_cell "
     "_thnn_fused_lstm_cell_backward_impl _upsample_nearest_exact2d _upsample_nearest_exact2d_backward add add_ "
     "addcdiv addcmul atan2 bitwise_and bitwise_or div div_ eq floor_divide fmax fmin fmod gather ge gt im2col le "
-    "lerp logical_and logical_or lt maximum minimum mul mul_ native_dropout ne remainder remainder_ repeat rsub "
+    "lerp logical_and logical_or lt maximum minimum mul mul_ ne remainder remainder_ repeat rsub "
     "scatter scatter_ scatter_add scatter_add_ scatter_reduce scatter_reduce_ sub sub_ upsample_bicubic2d "
     "upsample_bilinear2d upsample_linear1d upsample_linear1d_backward upsample_nearest1d "
     "upsample_nearest1d_backward upsample_nearest2d upsample_nearest3d upsample_nearest3d_backward "
@@ -65,12 +83,10 @@ _ON_CARDS = (
 )
 # take something on the processor, or are not there; one kernel that writes its result on cards (cuda/*.cu)
 
-_ROWS_ON_CARDS = (
-    "var_mean "
-    "_foreach_norm _unsafe_index_put all amax amin aminmax any argmax argmin avg_pool2d avg_pool2d_backward "
-    "cummax cummin dot embedding embedding_dense_backward index index_put index_put_ logcumsumexp "
-    "max_pool2d_with_indices min prod topk var where "
-)
-# take nothing on the processor and have rows on cards
+ON_CUDA = ON_CPU + _ON_CARDS
 
-ON_CUDA = " ".join(each for each in (ON_CPU + _ON_CARDS).split() if each not in frozenset(_ROWS_ON_CARDS.split()))
+
+def rest(names: str, rows: Iterable[Row]) -> tuple[str, ...]:
+    """Operators of which no other row says anything."""
+    taken = {operator for row in rows for operator in row.operators}
+    return tuple(sorted({f"aten::{name}" for name in names.split()} - taken))

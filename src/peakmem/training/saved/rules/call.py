@@ -12,6 +12,7 @@ from typing import Any
 
 from peakmem.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
 from peakmem.ir.graph import Graph, Operator
+from peakmem.ir.kinds import native
 from peakmem.training.saved import autocast, pointwise
 from peakmem.training.saved.eager import Dims, Eager, Value
 
@@ -32,6 +33,11 @@ class Call:
     # under autocast: the dtype that products are computed in
     residual: bool = False
     # a sum whose only reader is a ReLU: written over the branch, as residual networks have it
+
+    @property
+    def native(self) -> str:
+        """The operator's name as its format has it."""
+        return native(self.operator)
 
     def x(self, at: int = 0) -> Value:
         """An input that has to be there."""

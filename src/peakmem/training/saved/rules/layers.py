@@ -51,7 +51,7 @@ def _gemm(call: Call) -> Sequence[Value | None]:
     if len(x.shape) > 2 and prod(call.shape()[:-1]) == x.shape[0]:
         x = movement.reshape(call.e, x, (x.shape[0], prod(x.shape[1:])))
     first = weight.shape[0] == call.shape()[-1] and weight.shape[-1] == x.shape[-1]
-    y = products.linear(call.e, x, weight, bias, rows_first=first)
+    y = products.linear(call.e, x, weight, bias, rows_first=first, module=call.native != "peakmem:Conv1D")
     return [movement.reshape(call.e, y, call.shape())]
 
 

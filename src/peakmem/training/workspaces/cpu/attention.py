@@ -48,4 +48,5 @@ def flash_backward(call: Call) -> Answer:
         taken += scores * 2
         if call.machine.bfloat16 and str(query.dtype) == "torch.bfloat16":
             taken += 4 + scratch(1, places, block, int(width), call.machine.threads, across=True)
+            return 0, taken, taken + taken // 8 + 4 * block
     return taken

@@ -48,7 +48,8 @@ def convolution(call: Call) -> Answer:
     taken = _transposed_forward(one, call.machine, last=last) if transposed else _forward(one, call.machine, last=last)
     inside = taken.image + taken.weights + taken.scratch
     if last:
-        return copies, copies + inside, copies + inside + inside // 8
+        most = inside + inside // 8 + (made if one.inner == 1 else 0)
+        return copies, copies + inside, copies + most
         # how wide brgemm's blocks of weights are is an estimate of speed
     again = made if taken.again else 0
     return copies + inside + taken.result, copies + taken.result + again

@@ -60,7 +60,8 @@ def _product(left: Any, right: Any, machine: Machine) -> Answer:
         return copies
     across = len(left.shape) > 1 and left.stride()[-1] != 1 and inner > 1
     said = scratch(batch, rows, inner, columns, machine.threads, across=across)
-    return copies, copies + said, copies + said * (2 if across or columns == 1 else 1)
+    most = 2 * said if across or columns == 1 else said + 4 * COLUMNS * COLUMNS * machine.threads
+    return copies, copies + said, copies + most
 
 
 def scratch(batch: int, rows: int, inner: int, columns: int, threads: int, *, across: bool) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from peakmem.training.workspaces.cpu import attention, convolution, images, losses, norms, products, recurrent, tensors
 from peakmem.training.workspaces.found import Answer, Row, Rule
-from peakmem.training.workspaces.nothing import ON_CPU
+from peakmem.training.workspaces.nothing import ON_CPU, rest
 
 SWEEP = "measured by benchmarks/training/workspaces.py, torch 2.13.0+cpu, AVX-512"
 
@@ -18,7 +18,7 @@ def _none(*_: object) -> Answer:
     return 0
 
 
-ROWS: tuple[Row, ...] = (
+_TAKING: tuple[Row, ...] = (
     _row(
         "oneDNN convolution", "convolution _convolution",
         "before: image + weights + result, each in blocks of 16 channels, + scratchpad; beside: the blocked result; "
@@ -61,6 +61,8 @@ ROWS: tuple[Row, ...] = (
          "a tensor", "TensorIterator.cpp", tensors.arithmetic),
     _row("several operands", "where addcmul addcdiv lerp", "operands of another type, in the result's",
          "TensorIterator.cpp", tensors.many),
+    _row("gelu backward", "gelu_backward", "a gradient that does not lie row by row: a copy, of a turned one two",
+         "Activation.cpp, mkldnn/Gelu.cpp", tensors.gelu_backward),
     _row("comparison", "eq ne lt le gt ge", "operands of another type; a number as a tensor", "TensorIterator.cpp",
          tensors.comparison),
     _row("arithmetic in place", "add_ sub_ mul_ div_ remainder_",
@@ -111,5 +113,9 @@ ROWS: tuple[Row, ...] = (
          "oneDNN 3.12 rnn_utils.hpp", recurrent.layer),
     _row("lstm backward", "mkldnn_rnn_layer_backward", "weights packed twice + scratchpad", "mkldnn/RNN.cpp; oneDNN "
          "3.12 rnn_utils.hpp", recurrent.layer_backward),
-    _row("nothing", ON_CPU, "0", "no allocation beyond the results", _none),
 )  # fmt: skip
+
+ROWS = (
+    *_TAKING,
+    Row("nothing", rest(ON_CPU, _TAKING), "cpu", "0", f"no allocation beyond the results; {SWEEP}", _none),
+)

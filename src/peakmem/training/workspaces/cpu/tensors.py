@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
+from peakmem.training.workspaces.cpu.sizes import dense
 from peakmem.training.workspaces.found import Answer, Call, Machine
 
 SCALAR = 8
@@ -50,6 +51,29 @@ def arithmetic(call: Call) -> Answer:
     """`aten::add` and its like: all operands in the type of the result."""
     taken = with_type(call.args[:2], call.result.dtype)
     return taken, taken
+
+
+def gelu_backward(call: Call) -> Answer:
+    """oneDNN reads the gradient row by row: one that lies otherwise is copied, one in another order twice."""
+    gradient, image = call.args[:2]
+    approximate = call.kwargs.get("approximate", "none")
+    narrow = image.dtype.itemsize == 2 and not (call.machine.bfloat16 and str(image.dtype) == "torch.bfloat16")
+    if approximate != "none" or narrow or image.dtype.itemsize == SCALAR or not call.machine.onednn:
+        return 0
+    if not image.is_contiguous() or gradient.is_contiguous():
+        return 0
+    return nbytes(image) * (2 if _is_turned(gradient) else 1)
+
+
+def _is_turned(tensor: Any) -> bool:
+    """Whether elements lie without gaps, in another order than row by row."""
+    order = sorted(zip(tensor.stride(), tensor.shape, strict=True))
+    step = 1
+    for stride, size in order:
+        if size != 1 and stride != step:
+            return False
+        step *= size
+    return True
 
 
 def many(call: Call) -> Answer:
@@ -170,8 +194,10 @@ def masked_softmax(call: Call) -> Answer:
 
 
 def unfolded(call: Call) -> Answer:
-    """`aten::im2col`: a copy of the image."""
-    return nbytes(call.args[0]), nbytes(call.args[0])
+    """`aten::im2col`: a copy of the image, and one more where its channels lie innermost."""
+    image = call.args[0]
+    copies = nbytes(image) * (1 if dense(image.shape, image.stride()) else 2)
+    return copies, copies
 
 
 def copied(call: Call) -> Answer:
