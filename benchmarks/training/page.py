@@ -106,8 +106,8 @@ def _short(name: str) -> str:
 def _by_category(rows: list[dict[str, Any]]) -> Iterator[str]:
     done = [row for row in rows if "predicted" in row]
     yield "What is alive at the peak, category by category, each side at its own peak; the largest difference is told"
-    yield "as a share of the measured peak. Results that a kernel has made while it still works are temporary where they"
-    yield "are measured and counted with its workspace where they are predicted:"
+    yield "as a share of the measured peak. Results that a kernel has made while it still works are temporary where"
+    yield "they are measured and counted with its workspace where they are predicted:"
     yield ""
     yield "| category | cells with any | equal | largest | in |"
     yield "|---|---:|---:|---:|---|"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from peakmem.ir.graph import Graph
     from peakmem.training.formulas import Shape
     from peakmem.training.tracing.step import Workload
+    from peakmem.training.whatif import Written
     from peakmem.zoo import Value
 
 ROUTES = ("auto", *get_args(Route))
@@ -53,7 +54,7 @@ class Source:
 class Made:
     """A log, and what making it told."""
 
-    log: Log
+    whole: Written
     samples: int = 0
     # of one batch; 0 where only the step knows
     blocks: tuple[str, ...] = ()
@@ -65,6 +66,11 @@ class Made:
     assumed: tuple[str, ...] = ()
     shape: Shape | None = None
     # of a transformer
+
+    @property
+    def log(self) -> Log:
+        """The events."""
+        return self.whole.log
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +149,7 @@ def _tracing(source: Source, asked: Scenario) -> Producer:
     from peakmem.training.optimizers import settle, with_optimizer
     from peakmem.training.tracing import cuda
     from peakmem.training.tracing.watched import Watched
-    from peakmem.training.whatif.rows import TORCH_HAS
+    from peakmem.training.whatif import is_written, traceable, written
 
     scenario, notes = asked, tuple[str, ...]()
     if asked.device == "cuda" and (reason := cuda.available()):
@@ -156,18 +162,18 @@ def _tracing(source: Source, asked: Scenario) -> Producer:
     # the optimizer of the user's own step
 
     def make(wanted: Scenario) -> Made:
-        other = wanted.optimizer
-        written = other is not None and other.name not in TORCH_HAS
-        traced = replace(wanted, device=scenario.device, optimizer=None if written else other)
+        traced = replace(traceable(wanted), device=scenario.device)
         watched = Watched(_workload(source, traced))
         log = watched.log(traced)
         if watched.own:
             first.append(watched.optimizer)
-        if other is not None and (written or (watched.own and other != first[0])):
+        other = wanted.optimizer
+        if other is not None and watched.own and other != first[0] and not is_written(wanted):
             log = with_optimizer(log, other, asked.device)
         assumed = watched.notes
         log = replace(log, notes=tuple(note for note in log.notes if note not in assumed))
-        return Made(log, watched.samples, watched.blocks, watched.own, watched.optimizer, assumed, watched.shape)
+        whole = written(log, replace(wanted, device=asked.device), watched.blocks)
+        return Made(whole, watched.samples, watched.blocks, watched.own, watched.optimizer, assumed, watched.shape)
 
     return Producer(source.title, "trace", scenario, make, notes)
 
@@ -193,6 +199,7 @@ def _workload(source: Source, scenario: Scenario) -> Workload:
 def _following(source: Source, asked: Scenario) -> Producer:
     """Logs by the graph's own autograd; no torch."""
     from peakmem.training import saved
+    from peakmem.training.whatif import traceable, written
 
     notes: tuple[str, ...] = ()
     if _named(source.title)[0] is not None and find_spec("torch") is None:
@@ -202,7 +209,8 @@ def _following(source: Source, asked: Scenario) -> Producer:
         graph = _graph(source, wanted)
         batch = next((graph.tensors[name].shape for name in graph.inputs), None) or (0,)
         samples = batch[0] if isinstance(batch[0], int) else 0
-        return Made(saved.graph_log(graph, wanted), samples)
+        units = tuple(saved.blocks_of(graph))
+        return Made(written(saved.graph_log(graph, traceable(wanted)), wanted, units), samples)
 
     return Producer(source.title, "graph", asked, make, notes)
 

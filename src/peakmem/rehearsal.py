@@ -239,7 +239,7 @@ def _changes(
         base = replace(base, optimizer=made.stepped)
     before = report.peak.nbytes if report.reserved is None else report.reserved.reserved_bytes
     found = []
-    for row in whatif.rows(lambda wanted: maker.make(wanted).log, base, made.log, names, units=made.blocks):
+    for row in whatif.rows(lambda wanted: maker.make(wanted).whole, base, made.log, names):
         title = "; ".join(whatif.CHOICES[one.strip().partition("=")[0]].what for one in row.name.split("+"))
         if row.log is None:
             found.append(Change(row.name, title, "refused", row.refused, before, before, report.peak.nbytes, None, 0))

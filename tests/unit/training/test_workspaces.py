@@ -99,7 +99,7 @@ def test_an_lstm_holds_a_workspace_that_its_shape_does_not_tell() -> None:
     result = (torch.empty(steps, batch, hidden), state, state, torch.empty(0, dtype=torch.uint8))
     found = workspaces.find(ATEN.mkldnn_rnn_layer.default, args, {}, result, "cpu", MACHINE)
     assert found is not None
-    assert found.left == 90_112
+    assert found.left == (90_112,)
     assert found.nbytes == 128 * 4 + 16 * 128 * 4 + 32 * 128 * 4 + 33_336
 
 

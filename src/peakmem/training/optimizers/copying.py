@@ -51,4 +51,4 @@ class Copying:
 
     def finish(self) -> Log:
         """The copy."""
-        return replace(self.recorder.finish(), origin=self.log.origin)
+        return replace(self.recorder.finish(), origin=self.log.origin, work=self.log.work)

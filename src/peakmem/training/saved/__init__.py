@@ -5,6 +5,7 @@
 names them after the graph's operators; `idioms` puts what exporters write out back together.
 """
 
+from peakmem.training.saved.paths import blocks_of
 from peakmem.training.saved.step import ESTIMATE, graph_log
 
-__all__ = ["ESTIMATE", "graph_log"]
+__all__ = ["ESTIMATE", "blocks_of", "graph_log"]

@@ -100,7 +100,7 @@ def took(e: Eager, operator: str, args: Sequence[Any], result: Sequence[Value | 
     e.recorder.workspace(max(nbytes, before - results), operator, source=row.name)
     if most > nbytes:
         e.doubt(most - nbytes, operator, row.name)
-    return int(left)
+    return sum(left) if isinstance(left, tuple) else left
 
 
 def _operand(item: Any) -> Any:

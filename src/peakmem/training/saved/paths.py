@@ -40,6 +40,12 @@ def _owner(operator: Operator, graph: Graph) -> str:
     return ""
 
 
+def blocks_of(graph: Graph) -> list[str]:
+    """Module paths of the blocks that a graph repeats, in its order."""
+    found = blocks([module_path(operator, graph) for operator in graph.operators], "blocks")
+    return list(dict.fromkeys(found.values()))
+
+
 def blocks(paths: list[str], wanted: str) -> dict[str, str]:
     """The block that each path belongs to, of those that a scenario's `recompute` means; empty where none is meant.
 

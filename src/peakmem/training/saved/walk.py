@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from peakmem.dtypes import UINT8
 from peakmem.ir.kinds import RANDOM
 from peakmem.training.saved.eager import Eager, Saved, Value
 from peakmem.training.saved.network import Network, Step
@@ -12,6 +13,8 @@ from peakmem.training.saved.rules import RULES, Call, unknown
 
 SMALL = 4096
 # bytes up to which what follows from shapes alone is taken to be Python's numbers
+RANDOM_STATE = 5056
+# bytes of `torch.get_rng_state()`, torch 2.13
 
 
 class _Enough(Exception):
@@ -105,6 +108,12 @@ class _Frame:
         self.walk, self.steps, self.given = walk, steps, given
         self.saved: list[Saved | None] = []
         self.filled = 0
+        self.random = self.state()
+
+    def state(self) -> Value | None:
+        """The processor's random state, which checkpoint keeps for the second run."""
+        e = self.walk.e
+        return e.new((RANDOM_STATE,), UINT8, "get_rng_state") if e.device == "cpu" else None
 
     def drop(self, _value: Value) -> Saved:
         """Remember that a tensor was asked for, and let go of it."""
@@ -117,13 +126,15 @@ class _Frame:
         e = self.walk.e
         before, module, recording = e.pack, e.module, e.recording
         e.pack, e.recording, self.filled = self.fill, True, 0
+        own = self.state()  # that the backward goes on with
         try:
             self.walk.run(self.steps, {name: _linked(value) for name, value in self.given.items()})
         except _Enough:
             pass
         finally:
             e.pack, e.module, e.recording = before, module, recording
-            self.saved, self.given = [], {}
+            self.saved, self.given, self.random = [], {}, None
+            del own
 
     def fill(self, value: Value) -> Saved:
         """Give the next dropped tensor back."""

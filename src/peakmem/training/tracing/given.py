@@ -49,6 +49,8 @@ class Given:
         """See `step.Workload`."""
         with torch.device(self.scenario.device):
             made = _made(self.source)
+            if isinstance(made, Parts):
+                return made
             parts = _named(made, self.name)
             if isinstance(made, torch.nn.Module):
                 parts.model = made
@@ -68,7 +70,7 @@ def _made(found: Any) -> Any:
     if isinstance(found, torch.nn.Module | Mapping | tuple) or not callable(found):
         return copy.deepcopy(found)
     made = found()
-    if callable(made) or isinstance(made, Mapping | tuple) or any(hasattr(made, key) for key in ("step", "model")):
+    if callable(made) or isinstance(made, Mapping | tuple | Parts) or any(hasattr(made, key) for key in ("step", "model")):
         return made
     return found  # it was a step itself
 

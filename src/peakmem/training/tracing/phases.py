@@ -181,6 +181,14 @@ class Follower:
             optimizer_hooks.register_optimizer_step_pre_hook(stepping),
             optimizer_hooks.register_optimizer_step_post_hook(stepped),
         ]
+        state = torch.get_rng_state
+
+        def state_held() -> Any:
+            result = state()
+            self.tracer.meet(result, "get_rng_state")
+            return result
+
+        torch.get_rng_state = state_held  # a generator's state is a tensor that no dispatcher sees being made
         torch.UntypedStorage.resize_ = resized
         autograd._engine_run_backward = self._wrapped(engine, "backward", self.gradients)
         class_of_optimizers.zero_grad = _method(self._wrapped(clear, "zero_grad"))
@@ -188,6 +196,7 @@ class Follower:
         try:
             yield
         finally:
+            torch.get_rng_state = state
             torch.UntypedStorage.resize_ = resize
             autograd._engine_run_backward = engine
             class_of_optimizers.zero_grad = clear

@@ -177,8 +177,9 @@ class Tracer(TorchDispatchMode):
         if found is not None and (ahead := max(found.before, found.nbytes if old is not None else 0)):
             self.recorder.workspace(ahead, name, module=module, source=found.source)
         new = None
-        for item in _tensors(result):
-            met = self.meet(item, name, module, extra=found.left if found is not None and new is None else 0)
+        left = found.left if found is not None else ()
+        for at, item in enumerate(_tensors(result)):
+            met = self.meet(item, name, module, extra=left[at] if at < len(left) else 0)
             if met is not None and met[1]:
                 new = met[0]
         if func.__class__ is torch._ops.OpOverload and func._opname in RESIZES:

@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-Answer = int | list[int] | tuple[int, int] | tuple[int, int, int] | tuple[int, int, int, int] | None
-# of a rule: bytes beside the results, in one block or in several; or before and beside them, at most, left; None: not
+Left = int | tuple[int, ...]
+Answer = int | list[int] | tuple[int, int] | tuple[int, int, int] | tuple[int, int, int, Left] | None
+# of a rule: bytes beside the results, in one block or in several; or before and beside them, at most, left (in the
+# first result, or in each); None: not
 # for these operands
 Rule = Callable[["Call"], Answer]
 
@@ -52,9 +54,10 @@ class Found:
     # not less than `nbytes`: what it cannot exceed, where the row is no exact rule
     before: int = 0
     # alive at most while not all results are there, those that are already there counted in
-    left: int = 0
-    # held by the results until they go, though their shapes do not tell: oneDNN's workspace of an LSTM, whose shape
-    # torch's fake tensors call empty, and losses whose storage keeps the size it had before it was averaged
+    left: tuple[int, ...] = ()
+    # held by each result until it goes, though its shape does not tell: oneDNN's workspace of an LSTM, whose shape
+    # torch's fake tensors call empty, losses whose storage keeps the size it had before it was averaged, statistics
+    # in float32 that fake tensors call narrow
     parts: tuple[int, ...] = ()
     # the blocks that `nbytes` is made of, in order, where an allocator that rounds must know them; empty: one block
 

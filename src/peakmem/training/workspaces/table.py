@@ -64,7 +64,7 @@ def find(
         parts = tuple(part for part in answer if part)
         return Found(sum(parts), entry.name, sum(parts), parts=parts)
     before, nbytes, most, left = (*answer, 0, 0)[:4]
-    return Found(nbytes, entry.name, max(nbytes, most), before, left)
+    return Found(nbytes, entry.name, max(nbytes, most), before, left if isinstance(left, tuple) else (left,))
 
 
 def _entry(func: Any, device: str) -> Any:

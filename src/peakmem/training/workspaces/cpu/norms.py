@@ -9,12 +9,21 @@ from __future__ import annotations
 from typing import Any
 
 from peakmem.training.workspaces.cpu.sizes import channels_last, dense
-from peakmem.training.workspaces.cpu.tensors import nbytes
+from peakmem.training.workspaces.cpu.tensors import elements, nbytes
 from peakmem.training.workspaces.found import Answer, Call
 
 
 def _accumulated(tensor: Any) -> int:
     return max(int(tensor.dtype.itemsize), 4)
+
+
+def _wide_statistics(call: Call, weight: Any) -> tuple[int, ...]:
+    """Statistics of a narrow image are as wide as the weight (mixed_data_type.h); fake tensors call them narrow."""
+    results = call.result if isinstance(call.result, tuple | list) else (call.result,)
+    if weight is None or len(results) < 3:
+        return ()
+    wide = int(weight.dtype.itemsize)
+    return 0, *((wide - int(each.dtype.itemsize)) * elements(each) for each in results[1:3])
 
 
 def batch_norm(call: Call) -> Answer:
@@ -31,7 +40,7 @@ def batch_norm(call: Call) -> Answer:
         narrow = each if state is None else int(state.dtype.itemsize)
         taken = max(taken, 2 * channels * narrow + call.machine.threads * channels * each)
     copies = 0 if last or dense(image.shape, image.stride()) else nbytes(image)
-    return 0, taken + copies
+    return 0, taken + copies, 0, _wide_statistics(call, weights)
 
 
 def batch_norm_backward(call: Call) -> Answer:
@@ -42,7 +51,7 @@ def batch_norm_backward(call: Call) -> Answer:
 def layer_norm(call: Call) -> Answer:
     """`aten::native_layer_norm`: a copy of rows that do not lie whole."""
     copies = 0 if dense(call.args[0].shape, call.args[0].stride()) else nbytes(call.args[0])
-    return copies + nbytes(call.args[0]) if copies else 0, copies
+    return copies + nbytes(call.args[0]) if copies else 0, copies, 0, _wide_statistics(call, call.args[2])
 
 
 def layer_norm_backward(call: Call) -> Answer:
@@ -61,8 +70,10 @@ def group_norm(call: Call) -> Answer:
     """`aten::native_group_norm`: with channels innermost, two sums for each channel of each image."""
     image = call.args[0]
     if channels_last(image.shape, image.stride()):
-        return 2 * int(call.args[3]) * int(call.args[4]) * _accumulated(image)
-    return 0 if dense(image.shape, image.stride()) else nbytes(image)
+        taken = 2 * int(call.args[3]) * int(call.args[4]) * _accumulated(image)
+    else:
+        taken = 0 if dense(image.shape, image.stride()) else nbytes(image)
+    return 0, taken, 0, _wide_statistics(call, call.args[1])
 
 
 def group_norm_backward(call: Call) -> Answer:

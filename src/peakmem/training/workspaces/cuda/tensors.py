@@ -142,6 +142,13 @@ def total_copy(call: Call) -> Answer:
     return nbytes(call.args[0])
 
 
+def loss_kept(call: Call) -> Answer:
+    """`aten::mse_loss`, `aten::smooth_l1_loss`: the result was made for each element and keeps that memory."""
+    if len(call.result.shape) == len(call.args[0].shape) and len(call.result.shape):
+        return 0
+    return 0, nbytes(call.args[0]), 0, nbytes(call.args[0]) - int(call.args[0].dtype.itemsize)
+
+
 def loss_in_place(call: Call) -> Answer:
     """`aten::binary_cross_entropy`, `aten::soft_margin_loss`: the result keeps the memory of each element's loss."""
     if len(call.result.shape) == len(call.args[0].shape) and len(call.result.shape):

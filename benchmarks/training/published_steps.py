@@ -1,0 +1,180 @@
+"""Steps of published measurements, as the scripts that were measured make them; in our own words, on random data.
+
+Each maker takes the numbers of its row in `published.jsonl`. The sources are named with file and version; what is
+written here are the tensors that they allocate, not their code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from peakmem.training.tracing.step import Parts
+
+# -- Lightning-AI/litgpt, commit 8641822: lit_gpt/model.py, lit_gpt/lora.py, finetune/lora.py ----------------------------
+
+
+class _RootNorm(nn.Module):
+    """lit_gpt/rmsnorm.py: in the dtype of its input, operator by operator."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = torch.mean(x * x, dim=-1, keepdim=True)
+        normed = x * torch.rsqrt(mean + 1e-5)
+        return self.weight * normed
+
+
+class _QueryKeyValue(nn.Module):
+    """One matrix for all three with an adapter of rank 8 beside the query's and the value's part (no shared heads)."""
+
+    def __init__(self, width: int, rank: int, bias: bool) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, 3 * width, bias=bias)
+        self.lora_A = nn.Parameter(torch.zeros(2 * rank, width))
+        self.lora_B = nn.Parameter(torch.zeros(2 * width, rank))
+        self.width = width
+        self.places = [*range(width), *range(2 * width, 3 * width)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        whole = self.linear(x)
+        small = functional.linear(functional.dropout(x, 0.05, self.training), self.lora_A)
+        wide = functional.conv1d(small.transpose(-2, -1), self.lora_B.unsqueeze(-1), groups=2).transpose(-2, -1)
+        return whole + self._spread(wide) * 2.0
+
+    def _spread(self, x: Tensor) -> Tensor:
+        """Zeros where the key is."""
+        x = x.transpose(0, 1)
+        result = x.new_zeros((*x.shape[:-1], 3 * self.width)).view(-1, 3 * self.width)
+        places = torch.tensor(self.places, device=result.device)
+        result = result.index_copy(1, places, x.reshape(-1, 2 * self.width))
+        return result.view((*x.shape[:-1], 3 * self.width)).transpose(0, 1)
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    half = x.size(-1) // 2
+    other = torch.cat((-x[..., half:], x[..., :half]), dim=-1)
+    return (x * cos + other * sin).type_as(x)
+
+
+class _LitBlock(nn.Module):
+    def __init__(
+        self, width: int, heads: int, inner: int, *, llama: bool, shared: bool, turned: float, gelu: str
+    ) -> None:
+        super().__init__()
+        norm, bias = _RootNorm if llama else nn.LayerNorm, not llama
+        self.norm_1 = norm(width)
+        self.attn, self.proj = _QueryKeyValue(width, 8, bias), nn.Linear(width, width, bias=bias)
+        self.norm_2 = None if shared else norm(width)
+        self.fc_1 = nn.Linear(width, inner, bias=bias)
+        self.fc_2 = nn.Linear(width, inner, bias=bias) if llama else None
+        self.back = nn.Linear(inner, width, bias=bias)
+        self.heads, self.turned, self.gelu = heads, int(turned * (width // heads)), gelu
+
+    def _attend(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        batch, length, width = x.size()
+        size = width // self.heads
+        qkv = self.attn(x).view(batch, length, self.heads, 3, size).permute(0, 2, 3, 1, 4)
+        q, k, v = (part.reshape(batch, -1, length, size) for part in qkv.split((1, 1, 1), dim=2))
+        at = self.turned
+        q, k = (torch.cat((_turned(one[..., :at], cos, sin), one[..., at:]), dim=-1) for one in (q, k))
+        y = functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1 / math.sqrt(size))
+        return self.proj(y.transpose(1, 2).reshape(batch, length, width))
+
+    def _mlp(self, x: Tensor) -> Tensor:
+        if self.fc_2 is None:
+            return self.back(functional.gelu(self.fc_1(x), approximate=self.gelu))
+        gate, up = self.fc_1(x), self.fc_2(x)
+        return self.back(functional.silu(gate) * up)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        first = self.norm_1(x)
+        h = self._attend(first, cos, sin)
+        if self.fc_2 is None:  # both branches read the same x
+            return x + h + self._mlp(first if self.norm_2 is None else self.norm_2(x))
+        x = x + h
+        return x + self._mlp(self.norm_2(x))
+
+
+class _Lit(nn.Module):
+    def __init__(self, *, vocabulary: int, width: int, depth: int, length: int, head_bias: bool, **block: Any) -> None:
+        super().__init__()
+        self.head = nn.Linear(width, vocabulary, bias=head_bias)
+        self.words = nn.Embedding(vocabulary, width)
+        self.blocks = nn.ModuleList(_LitBlock(width, **block) for _ in range(depth))
+        self.norm = _RootNorm(width) if block["llama"] else nn.LayerNorm(width)
+        turned = self.blocks[0].turned
+        # kept in half precision beside bfloat16 activations: their products are float32
+        self.register_buffer("cos", torch.zeros(length, turned, dtype=torch.half))
+        self.register_buffer("sin", torch.zeros(length, turned, dtype=torch.half))
+
+    def forward(self, words: Tensor) -> list[Tensor]:
+        x = self.words(words)
+        for block in self.blocks:
+            x = block(x, self.cos, self.sin)
+        return [self.head(part) for part in self.norm(x).split(128, dim=1)]
+
+
+LIT = {
+    "phi-1.5": {
+        "vocabulary": 51200, "width": 2048, "depth": 24, "heads": 32, "inner": 8192, "llama": False, "shared": True,
+        "turned": 0.5, "gelu": "tanh", "head_bias": True, "length": 1044,
+    },
+    "stablelm-alpha-3b": {
+        "vocabulary": 50688, "width": 4096, "depth": 16, "heads": 32, "inner": 16384, "llama": False, "shared": False,
+        "turned": 0.25, "gelu": "none", "head_bias": False, "length": 1034,
+    },
+    "llama-2-7b": {
+        "vocabulary": 32000, "width": 4096, "depth": 32, "heads": 32, "inner": 11008, "llama": True, "shared": False,
+        "turned": 1.0, "gelu": "none", "head_bias": False, "length": 1304,
+    },
+    "llama-2-13b": {
+        "vocabulary": 32000, "width": 5120, "depth": 40, "heads": 40, "inner": 13824, "llama": True, "shared": False,
+        "turned": 1.0, "gelu": "none", "head_bias": False, "length": 1304,
+    },
+}  # fmt: skip
+
+
+def lit_lora(network: str, batch: int) -> Callable[[], Parts]:
+    """finetune/lora.py --precision bf16-true: the longest row of Alpaca first, scores and loss in parts of 128."""
+
+    def make() -> Parts:
+        facts: dict[str, Any] = LIT[network]
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(torch.bfloat16)
+        try:
+            model = _Lit(**facts).train()
+        finally:
+            torch.set_default_dtype(before)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_("lora_" in name)
+        optimizer = torch.optim.AdamW([one for one in model.parameters() if one.requires_grad], lr=3e-4)
+        length = facts["length"]
+        words = torch.zeros(batch, length, dtype=torch.int64)
+        targets = torch.zeros(batch, length, dtype=torch.int64)
+
+        def step() -> Tensor:
+            scores = model(words)
+            scores[-1] = scores[-1][..., :-1, :]
+            parts = [one.reshape(-1, one.size(-1)) for one in scores]
+            wanted = [one.reshape(-1) for one in targets[..., 1:].split(scores[0].size(1), dim=1)]
+            losses = [
+                functional.cross_entropy(one, other, ignore_index=-1, reduction="none")
+                for one, other in zip(parts, wanted, strict=True)
+            ]
+            loss = torch.cat(losses).mean()
+            (loss / 128).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            return loss
+
+        return Parts(model, optimizer=optimizer, step=step, samples=batch)
+
+    return make
