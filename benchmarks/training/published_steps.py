@@ -16,20 +16,24 @@ from torch.nn import functional
 
 from peakmem.training.tracing.step import Parts
 
-# -- Lightning-AI/litgpt, commit 8641822: lit_gpt/model.py, lit_gpt/lora.py, finetune/lora.py ----------------------------
+# -- Lightning-AI/litgpt: lit_gpt/model.py, lit_gpt/lora.py, finetune/lora.py --------------------------------------------
+# The table of tutorials/resource-tables.md names commit 8641822 and came with 0cc02afa. Between them pull request 606 took
+# RMSNorm to float32; the rows of Llama 2 are those of the later code: the earlier needs 2 x batch x length x width x 2 bytes
+# less for each block.
 
 
 class _RootNorm(nn.Module):
-    """lit_gpt/rmsnorm.py: in the dtype of its input, operator by operator."""
+    """lit_gpt/rmsnorm.py after pull request 606: in float32, operator by operator."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        mean = torch.mean(x * x, dim=-1, keepdim=True)
-        normed = x * torch.rsqrt(mean + 1e-5)
-        return self.weight * normed
+        wide = x.float()
+        mean = torch.mean(wide * wide, dim=-1, keepdim=True)
+        normed = wide * torch.rsqrt(mean + 1e-5)
+        return (self.weight * normed).to(x.dtype)
 
 
 class _QueryKeyValue(nn.Module):
@@ -98,9 +102,9 @@ class _LitBlock(nn.Module):
         first = self.norm_1(x)
         h = self._attend(first, cos, sin)
         if self.fc_2 is None:  # both branches read the same x
-            return x + h + self._mlp(first if self.norm_2 is None else self.norm_2(x))
-        x = x + h
-        return x + self._mlp(self.norm_2(x))
+            return self._mlp(first if self.norm_2 is None else self.norm_2(x)) + h + x
+        x = h + x
+        return self._mlp(self.norm_2(x)) + x
 
 
 class _Lit(nn.Module):
@@ -111,9 +115,8 @@ class _Lit(nn.Module):
         self.blocks = nn.ModuleList(_LitBlock(width, **block) for _ in range(depth))
         self.norm = _RootNorm(width) if block["llama"] else nn.LayerNorm(width)
         turned = self.blocks[0].turned
-        # kept in half precision beside bfloat16 activations: their products are float32
-        self.register_buffer("cos", torch.zeros(length, turned, dtype=torch.half))
-        self.register_buffer("sin", torch.zeros(length, turned, dtype=torch.half))
+        self.register_buffer("cos", torch.zeros(length, turned, dtype=torch.float32))
+        self.register_buffer("sin", torch.zeros(length, turned, dtype=torch.float32))
 
     def forward(self, words: Tensor) -> list[Tensor]:
         x = self.words(words)
@@ -161,7 +164,8 @@ def lit_lora(network: str, batch: int) -> Callable[[], Parts]:
         targets = torch.zeros(batch, length, dtype=torch.int64)
 
         def step() -> Tensor:
-            scores = model(words)
+            # lightning 2.1, fabric/wrappers.py: what a module gives is cast to the default dtype, float32
+            scores = [one.float() for one in model(words)]
             scores[-1] = scores[-1][..., :-1, :]
             parts = [one.reshape(-1, one.size(-1)) for one in scores]
             wanted = [one.reshape(-1) for one in targets[..., 1:].split(scores[0].size(1), dim=1)]

@@ -9,6 +9,7 @@ import click
 from peakmem.cli.arguments import parse_dims, parse_shapes, parse_targets
 from peakmem.cli.output import put_out
 from peakmem.cli.training_options import options, scenario_of
+from peakmem.errors import UsageError
 from peakmem.units import UNITS, Units, parse_size
 
 FORMATS = ("json", "md", "tsv")
@@ -63,7 +64,10 @@ def command(
 
     limit = None if card is None else Capacity(card.capacity_bytes, card.capacity_said, card)
     if capacity is not None:
-        limit = Capacity(parse_size(capacity), "--capacity", card)
+        size = parse_size(capacity)
+        if size <= 0:
+            raise UsageError("--capacity is 0", expected="the memory of a device", hint="--capacity 24GiB")
+        limit = Capacity(size, "--capacity", card)
     report = train(
         model, scenario=scenario, inputs=inputs or None, shapes=parse_shapes(shapes), dims=parse_dims(dims),
         capacity=limit, conf=conf, route=route,

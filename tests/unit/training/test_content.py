@@ -281,7 +281,69 @@ def test_a_fault_of_our_own_is_not_the_users() -> None:
     def step() -> None:
         refusals.users(3)  # type: ignore[arg-type]
 
-    assert "peakmem itself failed while it traced the network: TypeError" in str(refused(step))
+    with pytest.raises(TypeError, match="not iterable"):
+        refused(step)
+
+
+def test_what_pytorch_refuses_is_ours_in_our_tables_and_the_users_in_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    from peakmem.training import workspaces
+    from peakmem.training.recorder import Recorder
+    from peakmem.training.tracing.tracer import Tracer
+
+    def traced() -> None:
+        with Tracer(Recorder(device="cpu", origin="trace"), device="cpu"):
+            torch.empty(2, 3) @ torch.empty(rows, 2)
+
+    rows = 4
+    assert "the step of the network raised RuntimeError" in str(refused(traced))
+
+    rows = 3
+    monkeypatch.setattr(workspaces, "find", lambda *_: workspaces.bound_of(None, (), {}, 3).shape)
+    with pytest.raises(AttributeError):
+        refused(traced)
+
+
+def test_a_function_that_wants_more_than_it_gets_is_the_users() -> None:
+    from peakmem.training.scenario import Scenario
+    from peakmem.training.tracing import given
+
+    def needy(batch: Any) -> None:
+        pass
+
+    with pytest.raises(UsageError, match="cannot be called without arguments: it wants batch"):
+        given.workload(needy, Scenario()).build()
+    model = {"model": nn.Linear(3, 3), "batch": (torch.zeros(2, 3), torch.zeros(2, 3)), "loss": lambda scores: scores}
+    parts = given.workload(model, Scenario()).build()
+    assert parts.loss is not None
+    assert "positional argument" in str(refused(parts.loss))
+
+
+def test_nothing_to_train() -> None:
+    from peakmem.training.scenario import Scenario
+    from peakmem.training.tracing import loop
+    from peakmem.training.tracing.step import Parts
+
+    frozen = nn.Linear(2, 2).requires_grad_(False)
+    for model, said in ((nn.ReLU(), "ReLU has no parameters"), (frozen, "all are frozen")):
+        with pytest.raises(UsageError, match=said):
+            loop.assembled(Parts(model=model, loss=lambda: None), Scenario())
+    for recompute in ("every-0", "every-x", "every--1"):
+        with pytest.raises(UsageError, match="is not understood"):
+            loop.chosen_blocks(nn.Linear(2, 2), Parts(blocks=("a", "b")), recompute)
+
+
+def test_a_loader_draws_samples() -> None:
+    from torch.utils.data import DataLoader, TensorDataset
+
+    rows = DataLoader(TensorDataset(torch.zeros(6, 3)), batch_size=4, shuffle=True)
+    assert [tuple(batch.shape) for (batch,) in asked(lambda: list(rows))] == [(4, 3), (2, 3)]
+
+
+def test_a_loader_with_workers_is_refused() -> None:
+    def step() -> None:
+        raise RuntimeError("Caught RuntimeError in DataLoader worker process 0.")
+
+    assert refused(step).hint == "num_workers=0 while it is traced"
 
 
 def test_an_error_of_ours_is_left_as_it_is() -> None:

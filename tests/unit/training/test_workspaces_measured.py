@@ -110,11 +110,12 @@ def test_modules_to_the_byte(name: str, dtype: Any) -> None:
         lambda: functional.cross_entropy(leaf(32, 20), torch.zeros(32, dtype=torch.long)),
         lambda: functional.interpolate(leaf(2, 8, 9, 9), scale_factor=2, mode="bilinear"),
         lambda: nn.LSTM(16, 24)(leaf(6, 5, 16))[0],
+        lambda: nn.LSTM(100, 24)(leaf(6, 5, 100))[0],
         lambda: functional.layer_norm(leaf(9, 32), (32,), leaf(32), leaf(32)),
         lambda: functional.embedding(torch.arange(6), leaf(10, 8)),
         lambda: functional.mse_loss(leaf(8, 8), torch.zeros(8, 8)),
     ],
-    ids=["attention", "linear", "cross entropy", "bilinear", "lstm", "layer norm", "embedding", "mse"],
+    ids=["attention", "linear", "cross entropy", "bilinear", "lstm", "lstm of wide rows", "layer norm", "embedding", "mse"],
 )
 def test_functions_to_the_byte(program: Callable[[], Any]) -> None:
     wrong = [item for item in differences(program) if not item[0].startswith("aten.mm")]

@@ -38,6 +38,8 @@ KNOWN: tuple[tuple[str, str, object, str], ...] = (
     ("torch/amp/grad_scaler.py", "_get_growth_tracker", 0, ""),
     ("torch/nn/utils/clip_grad.py", "", 0.0, ""),  # error_if_nonfinite: they are finite
     ("torch/nn/init.py", "", 0.0, ""),  # trunc_normal_: no value is outside
+    ("torch/utils/data/dataloader.py", "", 0, ""),  # the seed of its workers
+    ("torch/utils/data/sampler.py", "", 0, "whatever a DataLoader draws is as large as its first sample"),
     ("transformers/masking_utils.py", "", 1.0, "no token is padding and no row holds several sequences"),
     ("transformers/modeling_utils.py", "warn_if_padding_and_no_attention_mask", 0.0, ""),
     ("transformers/modeling_attn_mask_utils.py", "", 1.0, "no token is padding"),

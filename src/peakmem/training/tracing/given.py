@@ -17,6 +17,7 @@ targets), or a mapping that is passed by name; a model whose result has a `loss`
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -48,7 +49,7 @@ class Given:
     def build(self) -> Parts:
         """See `step.Workload`."""
         with torch.device(self.scenario.device):
-            made = _made(self.source)
+            made = _made(self.source, self.name)
             if isinstance(made, Parts):
                 return made
             parts = _named(made, self.name)
@@ -65,14 +66,31 @@ def workload(source: Any, scenario: Scenario, *, inputs: Any = None) -> Workload
     return Given(str(getattr(source, "__name__", type(source).__name__)), source, scenario, inputs)
 
 
-def _made(found: Any) -> Any:
+def _made(found: Any, name: str) -> Any:
     """What a factory gives; objects that are there already are copied, so that nothing happens to them."""
     if isinstance(found, torch.nn.Module | Mapping | tuple) or not callable(found):
         return copy.deepcopy(found)
+    needed = _needed(found)
+    if needed:
+        raise UsageError(
+            f"it cannot be called without arguments: it wants {', '.join(needed)}", where=name, expected=EXPECTED,
+            hint=HINT,
+        )  # fmt: skip
     made = found()
-    if callable(made) or isinstance(made, Mapping | tuple | Parts) or any(hasattr(made, key) for key in ("step", "model")):
+    kept = callable(made) or isinstance(made, Mapping | tuple | Parts)
+    if kept or any(hasattr(made, key) for key in ("step", "model")):
         return made
     return found  # it was a step itself
+
+
+def _needed(function: Any) -> list[str]:
+    """Parameters of a function that have no default."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    named = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [one.name for one in parameters if one.default is one.empty and one.kind not in named]
 
 
 def _named(made: Any, name: str) -> SimpleNamespace:

@@ -69,7 +69,7 @@ def assembled(parts: Parts, scenario: Scenario) -> Callable[[], Any]:
     if optimizer is None:
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if not trainable:
-            raise UsageError("no parameter is trained: all are frozen", hint="--freeze with fewer names")
+            raise _nothing_trained(model, scenario)
         optimizer = optimizer_of(trainable, scenario.optimizer or Optimizer())
     loss_of, clear = parts.loss, scenario.set_to_none
     wide = AUTOCAST.get(scenario.precision)
@@ -127,6 +127,15 @@ def _under(parts: Parts, scenario: Scenario) -> Callable[[], Any]:
             return own()
 
     return step
+
+
+def _nothing_trained(model: Any, scenario: Scenario) -> UsageError:
+    if next(model.parameters(), None) is None:
+        return UsageError(f"{type(model).__name__} has no parameters, so that nothing is trained")
+    return UsageError(
+        "no parameter is trained: all are frozen", expected="one with requires_grad",
+        hint="--freeze with fewer names" if scenario.freeze else "",
+    )  # fmt: skip
 
 
 @contextmanager
@@ -191,7 +200,13 @@ def chosen_blocks(model: Any, parts: Parts, recompute: str) -> list[str]:
     if recompute == "blocks":
         paths = list(parts.blocks)
     elif recompute.startswith("every-"):
-        every = int(recompute.removeprefix("every-"))
+        count = recompute.removeprefix("every-")
+        every = int(count) if count.isdecimal() and len(count) < 10 else 0
+        if not every:
+            raise UsageError(
+                f"recompute {recompute!r} is not understood", expected="every-K, K from 1 on",
+                hint="--recompute every-2",
+            )  # fmt: skip
         paths = list(parts.blocks)[::every]
     else:
         paths = [path for path, _ in model.named_modules() if path and fnmatchcase(path, recompute)]

@@ -83,6 +83,10 @@ class Follower:
             if parameter.grad is not None:
                 self._label(parameter.grad, "gradient", name)
 
+    def _backward_over(self) -> None:
+        self.tracer.forget_numbers()
+        self.gradients()
+
     def optimizer(self, optimizer: Any) -> None:
         """Learn an optimizer's parameters, and name the state that it holds now."""
         for group in optimizer.param_groups:
@@ -190,7 +194,7 @@ class Follower:
 
         torch.get_rng_state = state_held  # a generator's state is a tensor that no dispatcher sees being made
         torch.UntypedStorage.resize_ = resized
-        autograd._engine_run_backward = self._wrapped(engine, "backward", self.gradients)
+        autograd._engine_run_backward = self._wrapped(engine, "backward", self._backward_over)
         class_of_optimizers.zero_grad = _method(self._wrapped(clear, "zero_grad"))
         class_of_modules.zero_grad = _method(self._wrapped(clear_module, "zero_grad"))
         try:

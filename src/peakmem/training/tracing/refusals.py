@@ -9,6 +9,7 @@ import linecache
 import os
 import re
 import sys
+import sysconfig
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +24,14 @@ from peakmem.frontends.torch.refusals import depends_on_data, first_line
 
 TORCH = str(Path(torch.__file__).parent) + os.sep
 OURS = str(Path(__file__).parents[2]) + os.sep
+LIBRARY = sysconfig.get_paths()["stdlib"] + os.sep
+MACHINERY = tuple(
+    str(Path(OURS, "training", name))
+    for name in ("workspaces", "recorder.py", "tracing/tracer.py", "tracing/corrections.py")
+)
+# our code that asks PyTorch for something on nobody's behalf
+CALLING = tuple(str(Path(OURS, "training", "tracing", name)) for name in ("given.py", "loop.py", "run.py"))
+# our code that calls functions of the user's
 DEEPEST = 400
 # frames looked at
 WIDEST = 80
@@ -130,9 +139,14 @@ def refusal(name: str, fault: BaseException) -> PeakmemError:
     Args:
         name: what was traced.
         fault: what building it or its step raised.
+
+    Raises:
+        Exception: the fault itself, where this package's own code is to blame and not what was traced.
     """
     if isinstance(fault, PeakmemError):
         return fault
+    if _is_ours(fault):
+        raise fault  # an internal error, to be reported
     site = site_of(fault)
     where = str(site) if site is not None else name
     kind = type(fault).__name__
@@ -155,10 +169,10 @@ def refusal(name: str, fault: BaseException) -> PeakmemError:
             where=where, expected="a declared value, or code that depends on shapes alone", hint=f"--value {key}=0",
         )  # fmt: skip
     said = first_line(fault)
-    if _is_ours(fault):
+    if "DataLoader worker" in said:
         return UsageError(
-            f"peakmem itself failed while it traced {name}: {kind}: {said}", where=where,
-            expected="no fault of its own", hint="reporting it, with the step that was traced",
+            f"the step of {name} has a DataLoader with worker processes, which are not followed", where=where,
+            hint="num_workers=0 while it is traced",
         )  # fmt: skip
     return UsageError(
         f"the step of {name} raised {kind}" + (f": {said}" if said != kind else ""), where=where,
@@ -175,9 +189,23 @@ def _chain(fault: BaseException | None) -> Iterator[BaseException]:
 
 
 def _is_ours(fault: BaseException) -> bool:
-    """Whether it was raised by this package's own code."""
-    frames = traceback.extract_tb(fault.__traceback__)
-    return bool(frames) and frames[-1].filename.startswith(OURS)
+    """Whether this package's own code is to blame: the innermost that is neither PyTorch's nor Python's library.
+
+    What PyTorch refuses is the user's where our code only hands on an operator or calls the user's model, and so is a
+    function that cannot be called as it is.
+    """
+    beneath_torch = False
+    for frame in reversed(traceback.extract_tb(fault.__traceback__)):
+        path = frame.filename
+        if path.startswith(OURS):
+            if beneath_torch:
+                return path.startswith(MACHINERY) and frame.name != "__torch_dispatch__"
+            return not (path.startswith(CALLING) and isinstance(fault, TypeError) and "argument" in str(fault))
+        if path.startswith(TORCH):
+            beneath_torch = True
+        elif not path.startswith("<") and (not path.startswith(LIBRARY) or "site-packages" in path):
+            return False
+    return False
 
 
 def _without_rule(fault: BaseException) -> str:

@@ -40,12 +40,19 @@ ONLY_NUMBERS = frozenset(
 
 PRODUCTS = frozenset({"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::addmv", "aten::mv", "aten::dot"})
 # operators that cuBLAS runs
+KEEP_NUMBERS, NUMBER = frozenset({"aten::mul", "aten::div"}), 8
+# operators whose backward asks for a Python number, which autograd keeps as a tensor of 8 bytes (derivatives.yaml)
 
 
 class Tracer(TorchDispatchMode):
     """Writes storages of one device into a recorder, with the operator and the module that made them."""
 
     supports_higher_order_operators = True
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """torch would wrap each call to keep its compiler out, and import the compiler for that: seconds of a trace."""
+        return False
 
     def __init__(self, recorder: Recorder, *, device: str, machine: workspaces.Machine | None = None) -> None:
         super().__init__()
@@ -61,6 +68,10 @@ class Tracer(TorchDispatchMode):
         self.without_row: dict[str, int] = {}
         self.kept = workspaces.persistent(device, machine.capability) if machine is not None else []
         # what libraries take once, as long as it has not been taken
+        self._saved_numbers: dict[int, int] = {}
+        # by the number of the node that keeps them
+        self._node = -1
+        # that runs in a backward
 
     # Modules ---------------------------------------------------------------------------------------------------
 
@@ -93,6 +104,10 @@ class Tracer(TorchDispatchMode):
         if len(self.modules) > 1:
             return self.modules[-1]  # a forward that runs again
         number = node._sequence_nr()
+        if number != self._node:
+            if self._node in self._saved_numbers:
+                self.recorder.release(self._saved_numbers.pop(self._node))
+            self._node = number
         if number >= 1 << 62:
             return ""  # a gradient is added to a parameter's
         return self._paths[max(bisect_right(self._since, number) - 1, 0)]
@@ -152,6 +167,12 @@ class Tracer(TorchDispatchMode):
 
         return ended
 
+    def forget_numbers(self) -> None:
+        """A backward is over: what it kept of Python's numbers goes."""
+        for number in self._saved_numbers.values():
+            self.recorder.release(number)
+        self._saved_numbers.clear()
+
     def _keep(self, operator: str) -> None:
         """What a library takes at its first product in a thread and never gives back."""
         when = "first product in a backward" if self.recorder.phase == "backward" else "first product in a forward"
@@ -195,13 +216,19 @@ class Tracer(TorchDispatchMode):
                 self.recorder.doubt(most, name, "no row in the table of workspaces")
         else:
             if old is None:  # else it came first: the result is written over an operand
-                self.recorder.workspace(found.parts or found.nbytes, name, module=module, source=found.source)
+                held = NUMBER if name in KEEP_NUMBERS and self._node in self._saved_numbers else 0
+                sizes = found.parts or (found.nbytes,)
+                sizes = (max(sizes[0] - held, 0), *sizes[1:])  # the number it needs is there already
+                self.recorder.workspace(sizes, name, module=module, source=found.source)
             if found.at_most > found.nbytes:
                 self.recorder.doubt(found.at_most - found.nbytes, name, found.source)
         if old is not None and new is not None:
             number = self.number_of(old)
             if number is not None:
                 self.recorder.may_take_over(new, number)
+        if name in KEEP_NUMBERS and self.device == "cpu" and _keeps_number(args):
+            made = self.recorder.allocate(NUMBER, name, module=module, category="saved activation")
+            self._saved_numbers[torch._C._autograd._get_sequence_nr() - 1] = made
         return result
 
 
@@ -221,6 +248,16 @@ def written_over(func: Any, args: Any, kwargs: Any) -> bool:
             for item in (*args[1:], *kwargs.values())
             if isinstance(item, torch.Tensor)
         )
+    )
+
+
+def _keeps_number(args: Any) -> bool:
+    return (
+        len(args) == 2
+        and type(args[1]) in (int, float)
+        and isinstance(args[0], torch.Tensor)
+        and args[0].requires_grad
+        and torch.is_grad_enabled()
     )
 
 

@@ -44,6 +44,9 @@ class Witness:
         number = torch._C._autograd._get_sequence_nr()
         self.tell(["module", self.modules[-1], len(self.modules), number])
 
+    def forget_numbers(self) -> None:
+        """What autograd keeps of Python's numbers is among the allocator's own events."""
+
     def number_of(self, tensor: Any) -> int | None:
         """The address of a tensor's storage; None where it has none on the device that is watched."""
         if tensor.device.type != self.device:

@@ -53,7 +53,7 @@ def layer(call: Call) -> Answer:
     parts = (
         steps * batch * _leading(gates, size) * size, steps * batch * _leading(hidden, size) * size,
         cells * _leading(wide, size) * size, cells * hidden * size, cells * _leading(wide, 4) * 4,
-        cells * _leading(max(outer, hidden), 4) * 4, cells * hidden * 4,
+        cells * _leading(wide, 4) * 4, cells * hidden * 4,
     )  # fmt: skip
     left = sum(up(part, PAGE) for part in parts)
     return 0, packed + _scratch(steps, batch, gates, hidden, size), 0, left
