@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import cast
 
+from peakmem.errors import MissingLibrary
 from peakmem.measuring.machine import machine
 from peakmem.report.training_check import (
     CategoryLine,
@@ -41,8 +43,11 @@ def verify_train(
 
     Raises:
         UsageError: no such network, no such device here, a step that cannot be traced or that raises.
+        MissingLibrary: torch is not installed.
         PeakmemError: the process that trains ended early, or took too long.
     """
+    if find_spec("torch") is None:
+        raise MissingLibrary("torch", extra="torch", purpose="running a training step")
     found = verify(source, scenario or Scenario(), inputs=inputs, process=process, timeout=timeout, progress=progress)
     return report_of(found)
 

@@ -239,3 +239,16 @@ def test_module_and_script_are_the_same(tmp_path):
     )
     assert done.stdout.startswith("peakmem ")
     assert Path(sys.executable).exists()
+
+
+def test_what_is_no_file_is_written_into_and_stays_what_it_is(tmp_path, run):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    held = os.open(pipe, os.O_RDWR)  # so that nobody waits for a reader
+    try:
+        code, _, _ = run("squeezenet1_1", "--force", "--top", "1", "--write", f"csv={pipe}", "--layers")
+        assert code == 0
+        assert pipe.is_fifo()
+        assert os.read(held, 4096)
+    finally:
+        os.close(held)

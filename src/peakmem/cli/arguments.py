@@ -112,18 +112,24 @@ def check_target(target: Path, *, force: bool, source: str = "") -> None:
         raise UsageError("this is the model itself and is never written over", where=str(target))
     if target.is_dir():
         raise UsageError("this is a folder", where=str(target), expected="a file name")
-    if target.exists() and not force:
+    if target.is_file() and not force:
         raise UsageError("the file exists and is not overwritten", where=str(target), hint="--force")
     if not target.parent.exists():
         raise UsageError(f"there is no folder {str(target.parent)!r}", where=str(target))
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write the whole file or nothing.
+    """Write the whole file or nothing; what is no file (a pipe, a device) is written into and never replaced.
 
     Raises:
         UsageError: the system refuses.
     """
+    if target.exists() and not target.is_file():
+        try:
+            target.write_text(text, encoding="utf-8")
+        except OSError as fault:
+            raise UsageError(f"cannot be written ({fault.strerror})", where=str(target)) from fault
+        return
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         part.write_text(text, encoding="utf-8")

@@ -349,3 +349,16 @@ def test_a_loader_with_workers_is_refused() -> None:
 def test_an_error_of_ours_is_left_as_it_is() -> None:
     fault = UsageError("no such thing")
     assert refusals.refusal("the network", fault) is fault
+
+
+def test_a_size_that_code_has_itself_is_not_left_out_in_silence() -> None:
+    from peakmem.training import networks
+    from peakmem.training.scenario import Scenario
+    from peakmem.training.tracing import given
+
+    with pytest.raises(UsageError, match="the sequence is in its own code"):
+        given.workload(lambda: None, Scenario(sequence=64)).build()
+    with pytest.raises(UsageError, match="no sequence to be asked for"):
+        networks.workload("resnet18", Scenario(sequence=64)).build()
+    with pytest.raises(UsageError, match="no resolution to be asked for"):
+        networks.workload("gpt2", Scenario(resolution=64)).build()

@@ -71,6 +71,12 @@ def test_a_clean_process_is_read_phase_by_phase():
     assert all(one.peak_bytes >= one.resident_bytes > 0 for one in seen)
 
 
+def test_without_torch_it_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(verification, "find_spec", lambda _: None)
+    with pytest.raises(MissingLibrary, match="running a training step needs torch"):
+        verification.verify_train("resnet18")
+
+
 def test_a_step_that_raises_is_told_with_its_line():
     with pytest.raises(UsageError, match=r"verify_steps\.py:\d+: .*RuntimeError: the data are missing"):
         measured(HERE + "raises", Scenario())

@@ -1,7 +1,8 @@
 """torch's caching allocator for CUDA devices, rule by rule: which block a request gets, what the driver is asked for.
 
 A model of `DeviceCachingAllocator` in c10/cuda/CUDACachingAllocator.cpp. The rules were read in pytorch at commit
-20c4398 (2026, after 2.13) and compared with the versions of 2.6 to 2.11; each method names the function it follows.
+20c4398 (2026, after 2.13); the sources of older versions were only skimmed, and that the rules hold there rests on
+recorded traces that replay to the byte (docs/training/allocator.md). Each method names the function it follows.
 Blocks freed on one stream while another may use them stay busy until `complete` says that it is done: when that is,
 only the device knows. Not modelled: other allocators plugged into a private pool, pools that never split, address
 hints, and falling back to a private pool at the limit.

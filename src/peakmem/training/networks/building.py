@@ -93,6 +93,19 @@ class _Schedules(TorchDispatchMode):
         return result
 
 
+def only(taken: str, scenario: Scenario, name: str) -> None:
+    """See that of the sizes of a sample only this one is asked for.
+
+    Raises:
+        UsageError: the network has no such size.
+    """
+    for size in ("sequence", "resolution"):
+        if size != taken and getattr(scenario, size) is not None:
+            raise UsageError(
+                f"it has no {size} to be asked for", where=name, hint=f"--{taken} N" if taken else "--batch N"
+            )
+
+
 def finished(model: Any, loss: Callable[[], Any], samples: int, notes: tuple[str, ...]) -> Parts:
     """The parts of a model in training."""
     model.train()

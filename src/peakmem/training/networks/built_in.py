@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from peakmem.errors import UsageError
-from peakmem.training.networks.building import building, finished, made, taken
+from peakmem.training.networks.building import building, finished, made, only, taken
 from peakmem.training.networks.registry import Entry
 from peakmem.training.scenario import Scenario
 from peakmem.training.tracing.step import Parts
@@ -41,6 +41,7 @@ class BuiltIn:
         module, function = entry.builder.split(":")
         builder: Callable[..., Any] = getattr(import_module(f"peakmem.training.networks.{module}"), function)
         batch = self.scenario.batch or entry.batch
+        only("sequence" if entry.kind in ("tokens", "states") else "resolution", self.scenario, self.name)
         with building(self.scenario) as dtype:
             if entry.kind == "tokens":
                 return self._language(builder, batch)

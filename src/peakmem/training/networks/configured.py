@@ -10,7 +10,7 @@ from typing import Any
 
 from peakmem.errors import FormatError, UsageError
 from peakmem.training.networks import gpt2
-from peakmem.training.networks.building import building, made, taken
+from peakmem.training.networks.building import building, made, only, taken
 from peakmem.training.networks.built_in import LANGUAGE, language_parts
 from peakmem.training.networks.decoder import Decoder, decoder
 from peakmem.training.networks.llama import LlamaLike
@@ -38,6 +38,7 @@ class Configured:
     def build(self) -> Parts:
         """See `step.Workload`."""
         options = taken(self.options, LANGUAGE, self.name)
+        only("sequence", self.scenario, self.name)
         cached = bool(options.get("cached", self.cached)) and not self.scenario.recompute
         sequence = self.scenario.sequence or min(SEQUENCE, self.shape.positions)
         window = self.shape.window if isinstance(self.shape, Decoder) else None

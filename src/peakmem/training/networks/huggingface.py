@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from peakmem.errors import FormatError, MissingLibrary, UsageError
-from peakmem.training.networks.building import building, finished, made, taken
+from peakmem.training.networks.building import building, finished, made, only, taken
 from peakmem.training.networks.built_in import widened
 from peakmem.training.scenario import Scenario
 from peakmem.training.tracing.step import Parts, Workload
@@ -144,6 +144,7 @@ class HuggingFace:
 
     def _batch(self, config: Any) -> tuple[dict[str, Any], int, str]:
         images = self.task.suffix == "ForImageClassification"
+        only("resolution" if images else "sequence", self.scenario, self.name)
         own = getattr(config, "image_size", None)
         resolution = self.scenario.resolution or (own if isinstance(own, int) else 224)
         longest = getattr(config.get_text_config(), "max_position_embeddings", None) or SEQUENCE

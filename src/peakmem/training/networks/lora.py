@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from peakmem.errors import UsageError
-from peakmem.training.networks.nf4 import Nf4Linear, quantise
+from peakmem.training.networks.nf4 import Nf4Linear, quantise, replaced
 from peakmem.training.scenario import Lora
 
 NAME = "default"
@@ -136,14 +136,14 @@ def _places(model: Any, lora: Lora) -> list[str]:
         inside = tuple(f"{path}." for path, module in modules.items() if isinstance(module, nn.MultiheadAttention))
         places = [path for path in places if not path.startswith(inside)] if inside else places
         if not places:
-            raise UsageError("no linear layer is there to adapt", expected="targets", hint="--lora-targets NAME")
+            raise UsageError("no linear layer is there to adapt", expected="targets", hint="--lora 8:NAME")
         return places
     found: list[str] = []
     for target in lora.targets:
         meant = [path for path in modules if path and (
             path == target or path.endswith(f".{target}") or fnmatchcase(path, target))]  # fmt: skip
         if not meant:
-            raise UsageError(f"no layer is called {target!r}", hint="--lora-targets q_proj,v_proj")
+            raise UsageError(f"no layer is called {target!r}", hint="--lora 8:q_proj,v_proj")
         found += [path for path in meant if path not in found]
     order = {path: at for at, path in enumerate(modules)}
     return sorted(found, key=order.__getitem__)
@@ -153,9 +153,7 @@ def _features(module: Any) -> tuple[int, int] | None:
     """Features in and out of a linear layer."""
     if isinstance(module, nn.Linear | Nf4Linear):
         return module.in_features, module.out_features
-    if type(module).__name__ == "Conv1D" and hasattr(module, "nf"):
-        return int(module.weight.shape[0]), int(module.weight.shape[1])
-    return None
+    return replaced(module)
 
 
 def _adapted(module: Any, path: str, lora: Lora, dtype: torch.dtype) -> Any:

@@ -104,15 +104,24 @@ def quantise(model: Any, device: Any, skipped: Callable[[str], bool]) -> int:
     for path, parent in list(model.named_modules()):
         for name, child in list(parent.named_children()):
             place = f"{path}.{name}" if path else name
-            shared = isinstance(child, nn.Linear) and owners[id(child.weight)] > 1
-            if type(child) is nn.Linear and not shared and not skipped(place):
-                bias = child.bias
+            features = replaced(child)
+            if features is not None and owners[id(child.weight)] == 1 and not skipped(place):
+                bias: Any = child.bias
                 if bias is not None:
                     bias = nn.Parameter(_placed(bias, device), requires_grad=False)
-                setattr(parent, name, Nf4Linear(child.in_features, child.out_features, bias, device))
+                setattr(parent, name, Nf4Linear(*features, bias, device))
                 done += 1
     materialised(model, device)
     return done
+
+
+def replaced(module: Any) -> tuple[int, int] | None:
+    """Features in and out of a layer that transformers 5.23 replaces (integrations/bitsandbytes.py): GPT-2's, too."""
+    if type(module) is nn.Linear:
+        return module.in_features, module.out_features
+    if type(module).__name__ == "Conv1D" and hasattr(module, "nf"):
+        return int(module.weight.shape[0]), int(module.weight.shape[1])
+    return None
 
 
 def _placed(tensor: Tensor, device: Any) -> Tensor:

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from peakmem.errors import MissingLibrary, UsageError
 from peakmem.frontends.torch.fake import quiet
-from peakmem.training.networks.building import building, finished, made
+from peakmem.training.networks.building import building, finished, made, only
 from peakmem.training.networks.built_in import AUXILIARY
 from peakmem.training.scenario import Scenario
 from peakmem.training.tracing.step import Parts, Workload
@@ -38,6 +38,7 @@ class Packaged:
     def build(self) -> Parts:
         """See `step.Workload`."""
         batch = self.scenario.batch or BATCH
+        only("resolution", self.scenario, self.name)
         with building(self.scenario) as dtype, quiet():
             options = dict(self.options)
             if self.scenario.resolution:

@@ -48,6 +48,12 @@ class Given:
 
     def build(self) -> Parts:
         """See `step.Workload`."""
+        for size in ("sequence", "resolution"):
+            if getattr(self.scenario, size) is not None:
+                raise UsageError(
+                    f"the {size} is in its own code", where=self.name, expected="a factory that makes the batch so",
+                    hint="another function, with a batch of that size",
+                )  # fmt: skip
         with torch.device(self.scenario.device):
             made = _made(self.source, self.name)
             if isinstance(made, Parts):

@@ -140,10 +140,11 @@ def _nothing_trained(model: Any, scenario: Scenario) -> UsageError:
 
 @contextmanager
 def _narrow_forward_only(device: str) -> Iterator[None]:
-    """A backward inside runs as outside of autocast, where one belongs."""
+    """A backward inside runs as outside of autocast, where one belongs: what it cast and kept is given back before."""
     engine = torch.autograd._engine_run_backward
 
     def run(*args: Any, **kwargs: Any) -> Any:
+        torch.clear_autocast_cache()
         with torch.autocast(device, enabled=False):
             return engine(*args, **kwargs)
 
