@@ -6,14 +6,20 @@ written here are the tensors that they allocate, not their code.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
+from peakmem.training import networks
+from peakmem.training.scenario import Scenario
 from peakmem.training.tracing.step import Parts
 
 # -- Lightning-AI/litgpt: lit_gpt/model.py, lit_gpt/lora.py, finetune/lora.py --------------------------------------------
@@ -180,5 +186,183 @@ def lit_lora(network: str, batch: int) -> Callable[[], Parts]:
             return loss
 
         return Parts(model, optimizer=optimizer, step=step, samples=batch)
+
+    return make
+
+
+# -- huggingface/transformers, docs/source/en/perf_train_gpu_one.md (v4.21): Trainer, bert-large-uncased, 512 tokens ------
+# The versions are not told. Two things of PyTorch before 1.11 explain the figures to 0.3 %: softmax kept its input besides
+# its result (derivatives.yaml: _softmax_backward_data(grad, result, dim, self)), and gradients were set to zero, not freed
+# (Module.zero_grad, until 2.0).
+
+
+class _OldSoftmax(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        result = torch.softmax(x, -1)
+        ctx.save_for_backward(x, result)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        x, result = ctx.saved_tensors
+        return torch._softmax_backward_data(gradients[0], result, -1, x.dtype)
+
+
+class _BertLayer(nn.Module):
+    def __init__(self, width: int, heads: int, inner: int) -> None:
+        super().__init__()
+        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
+        self.norm_1, self.norm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.wide, self.back, self.heads = nn.Linear(width, inner), nn.Linear(inner, width), heads
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.view(*x.shape[:2], self.heads, -1).permute(0, 2, 1, 3)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        query = self.query(x)
+        key, value, query = self._split(self.key(x)), self._split(self.value(x)), self._split(query)
+        scores = torch.matmul(query, key.transpose(-1, -2))
+        scores = scores / math.sqrt(query.shape[-1])
+        scores = scores + mask
+        shares = functional.dropout(_OldSoftmax.apply(scores.float()), 0.1, self.training)
+        found = torch.matmul(shares, value).permute(0, 2, 1, 3).contiguous().view(x.shape)
+        x = self.norm_1(functional.dropout(self.out(found), 0.1, self.training) + x)
+        wide = functional.gelu(self.wide(x))
+        return self.norm_2(functional.dropout(self.back(wide), 0.1, self.training) + x)
+
+
+class _Bert(nn.Module):
+    def __init__(self, *, recompute: bool, width: int = 1024, heads: int = 16, depth: int = 24) -> None:
+        super().__init__()
+        self.words, self.types, self.places = (
+            nn.Embedding(30522, width),
+            nn.Embedding(2, width),
+            nn.Embedding(512, width),
+        )
+        self.norm, self.recompute = nn.LayerNorm(width), recompute
+        self.layers = nn.ModuleList(_BertLayer(width, heads, 4 * width) for _ in range(depth))
+        self.pool, self.head = nn.Linear(width, width), nn.Linear(width, 2)
+
+    def forward(self, words: Tensor) -> Tensor:
+        batch, length = words.shape
+        mask = (1.0 - torch.ones(batch, 1, 1, length, device=words.device)) * -10_000.0
+        x = self.words(words) + self.types(torch.zeros_like(words))
+        x = x + self.places(torch.arange(length, device=words.device).expand(1, -1))
+        x = functional.dropout(self.norm(x), 0.1, self.training)
+        for layer in self.layers:
+            x = checkpoint(layer, x, mask, use_reentrant=True) if self.recompute else layer(x, mask)
+        return self.head(functional.dropout(torch.tanh(self.pool(x[:, 0])), 0.1, self.training))
+
+
+class _OldAdamW(torch.optim.Optimizer):
+    """transformers/optimization.py of that time: one parameter after the other."""
+
+    def __init__(self, groups: Any) -> None:
+        super().__init__(groups, {"lr": 5e-5})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        del closure
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                state = self.state[parameter]
+                if not state:
+                    state["first"], state["second"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+                state["first"].mul_(0.9).add_(parameter.grad, alpha=0.1)
+                state["second"].mul_(0.999).addcmul_(parameter.grad, parameter.grad, value=0.001)
+                below = state["second"].sqrt().add_(1e-8)
+                parameter.addcdiv_(state["first"], below, value=-1e-3)
+
+
+def bert_trainer(batch: int, accumulate: int = 1, half: bool = False, recompute: bool = False) -> Callable[[], Parts]:
+    """The Trainer's loop: gradients clipped and set to zero, float16 by autocast and a scaler."""
+
+    def make() -> Parts:
+        model = _Bert(recompute=recompute).train()
+        wide = [one for one in model.parameters() if one.dim() > 1]
+        flat = [one for one in model.parameters() if one.dim() <= 1]
+        optimizer = _OldAdamW([{"params": wide}, {"params": flat}])
+        scaler = torch.amp.GradScaler("cuda", enabled=half)
+
+        def step() -> Tensor:
+            for _ in range(accumulate):
+                words = torch.zeros(batch, 512, dtype=torch.int64, device="cuda")
+                labels = torch.zeros(batch, dtype=torch.int64, device="cuda")
+                with torch.autocast("cuda", torch.float16, enabled=half):
+                    loss = functional.cross_entropy(model(words), labels) / accumulate
+                scaler.scale(loss).backward()
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            scaler.step(optimizer)
+            scaler.update()
+            model.zero_grad(set_to_none=False)
+            return loss.detach()
+
+        return Parts(model, optimizer=optimizer, step=step, samples=batch)
+
+    return make
+
+
+# -- Stone-ResearchLife/xMem: perf_estimator/trainer/train_loop.py, torchvision's networks, images of 86 x 86 --------------
+
+
+def vision(network: str, batch: int, optimizer: str) -> Callable[[], Parts]:
+    """Images are loaded in each step; the scores of the step before live until the next are there."""
+
+    def make() -> Parts:
+        importable()
+        from torchvision.models import get_model
+
+        model = get_model(network, weights=None).train()
+        chosen = getattr(torch.optim, optimizer)(model.parameters(), lr=1e-3)
+
+        def step() -> tuple[Tensor, Tensor]:
+            images = torch.randn(batch, 3, 86, 86, device="cuda")
+            labels = torch.zeros(batch, dtype=torch.int64, device="cuda")
+            scores = model(images)
+            chosen.zero_grad()
+            loss = functional.cross_entropy(scores, labels)
+            loss.backward()
+            chosen.step()
+            return scores, loss
+
+        return Parts(model, optimizer=chosen, step=step, samples=batch)
+
+    return make
+
+
+_KEPT: list[Any] = []
+
+
+def importable() -> None:
+    """torchvision's Python without its compiled part, which needs the libraries of a GPU: two operators are named."""
+    try:
+        torch.ops.torchvision.nms  # noqa: B018
+    except (AttributeError, RuntimeError):
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _KEPT.append(library)
+
+
+# -- huggingface/peft, method_comparison/MetaMathQA: run.py, Llama-3.2-3B in bfloat16, rows padded to the longest ----------
+
+LLAMA_3_2_3B = {
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 3072, "intermediate_size": 8192,
+    "num_hidden_layers": 28, "num_attention_heads": 24, "num_key_value_heads": 8, "head_dim": 128,
+    "vocab_size": 128256, "tie_word_embeddings": True, "max_position_embeddings": 131072, "rms_norm_eps": 1e-5,
+    "rope_theta": 500000.0, "hidden_act": "silu",
+}  # fmt: skip
+
+
+def metamath(scenario: Scenario) -> Callable[[], Parts]:
+    """A loop by hand that holds the outputs, with their cache of keys and values, until the next are there."""
+
+    def make() -> Parts:
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "config.json"
+            path.write_text(json.dumps(LLAMA_3_2_3B), encoding="utf-8")
+            return networks.workload(str(path), scenario, padded=True, keep_outputs=True).build()
 
     return make

@@ -362,3 +362,17 @@ def test_a_size_that_code_has_itself_is_not_left_out_in_silence() -> None:
         networks.workload("resnet18", Scenario(sequence=64)).build()
     with pytest.raises(UsageError, match="no resolution to be asked for"):
         networks.workload("gpt2", Scenario(resolution=64)).build()
+    with pytest.raises(UsageError, match="more than its 1,024 positions"), FakeTensorMode():
+        networks.workload("gpt2", Scenario(sequence=1025)).build()
+
+
+def test_a_package_that_cannot_be_imported_is_named(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    (folder / "broken_build.py").write_text("raise RuntimeError('operator broken_build::nms does not exist')")
+    monkeypatch.syspath_prepend(str(folder))
+
+    def step() -> None:
+        import broken_build  # type: ignore[import-not-found]  # noqa: F401
+
+    assert "broken_build cannot be imported here: RuntimeError" in str(refused(step))

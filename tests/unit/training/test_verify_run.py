@@ -6,7 +6,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from peakmem.errors import PeakmemError, UsageError  # noqa: E402
+from peakmem import verification  # noqa: E402
+from peakmem.errors import MissingLibrary, PeakmemError, UsageError  # noqa: E402
 from peakmem.training import account  # noqa: E402
 from peakmem.training.log import events  # noqa: E402
 from peakmem.training.scenario import Scenario  # noqa: E402

@@ -20,6 +20,8 @@ from peakmem.training.tracing.step import Parts
 AUXILIARY = 0.3
 # weight of an auxiliary classifier's loss (Szegedy et al., 2014, arXiv:1409.4842, section 5)
 LANGUAGE = ("cached", "keep_outputs", "padded")
+POSITIONS = frozenset({"wpe", "position_embeddings", "embed_positions"})
+# what tables of learned positions are called, here and in transformers
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,7 @@ def language_parts(
     model: Any, scenario: Scenario, batch: int, sequence: int, options: dict[str, Any], notes: tuple[str, ...]
 ) -> Parts:
     """Tokens, labels and the loss of a language model of this package; called where tensors are made."""
+    long_enough(model, sequence)
     if scenario.recompute:
         widened(model)
     keeps, padded = bool(options.get("keep_outputs")), bool(options.get("padded"))
@@ -143,6 +146,21 @@ def language_parts(
         *notes,
     )
     return finished(model, loss, batch, tuple(note for note in said if note))
+
+
+def long_enough(model: Any, sequence: int) -> None:
+    """See that a table of positions has a row for each token: a trace reads none of them.
+
+    Raises:
+        UsageError: it has fewer.
+    """
+    for path, module in model.named_modules():
+        table = isinstance(module, torch.nn.Embedding) and path.rpartition(".")[2] in POSITIONS
+        if table and module.num_embeddings < sequence:
+            raise UsageError(
+                f"{sequence:,} tokens are more than its {module.num_embeddings:,} positions", where=path,
+                hint=f"--sequence {module.num_embeddings}",
+            )  # fmt: skip
 
 
 def widened(model: Any) -> None:

@@ -19,7 +19,7 @@ import torch
 
 from peakmem.errors import FormatError, MissingLibrary, UsageError
 from peakmem.training.networks.building import building, finished, made, only, taken
-from peakmem.training.networks.built_in import widened
+from peakmem.training.networks.built_in import long_enough, widened
 from peakmem.training.scenario import Scenario
 from peakmem.training.tracing.step import Parts, Workload
 
@@ -119,6 +119,8 @@ class HuggingFace:
             if self.scenario.recompute and "pixel_values" not in self._batch(config)[0]:
                 widened(model)
             batch, samples, said = self._batch(config)
+            if "input_ids" in batch:
+                long_enough(model, batch["input_ids"].shape[1])
         keeps = bool(options.get("keep_outputs"))
 
         def loss() -> Any:

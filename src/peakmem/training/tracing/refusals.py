@@ -169,6 +169,11 @@ def refusal(name: str, fault: BaseException) -> PeakmemError:
             where=where, expected="a declared value, or code that depends on shapes alone", hint=f"--value {key}=0",
         )  # fmt: skip
     said = first_line(fault)
+    if package := _imported(fault):
+        return UsageError(
+            f"{package} cannot be imported here: {kind}: {said}", where=name,
+            hint=f"a build of {package} that goes with torch {torch.__version__}",
+        )  # fmt: skip
     if "DataLoader worker" in said:
         return UsageError(
             f"the step of {name} has a DataLoader with worker processes, which are not followed", where=where,
@@ -206,6 +211,16 @@ def _is_ours(fault: BaseException) -> bool:
         elif not path.startswith("<") and (not path.startswith(LIBRARY) or "site-packages" in path):
             return False
     return False
+
+
+def _imported(fault: BaseException) -> str:
+    """The installed package whose import raised; empty when none did."""
+    for frame in reversed(traceback.extract_tb(fault.__traceback__)):
+        parts = Path(frame.filename).parts
+        if frame.name == "<module>" and "site-packages" in parts:
+            package = parts[parts.index("site-packages") + 1].removesuffix(".py")
+            return "" if package == "torch" else package
+    return ""
 
 
 def _without_rule(fault: BaseException) -> str:

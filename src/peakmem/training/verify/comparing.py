@@ -15,6 +15,8 @@ from typing import Literal
 from peakmem.training import account
 from peakmem.training.log import CATEGORIES, Category, Log, Phase, Storage
 
+NUMBER = 8
+# bytes of a Python number as a tensor, which no operator makes
 AHEAD = 200
 # allocations looked ahead for where two sequences meet again
 MOST = 20
@@ -161,7 +163,7 @@ def _partings(predicted: Log, measured: Log) -> Iterator[Parting]:
     for log in (predicted, measured):
         found: dict[tuple[int, Phase], list[Storage]] = {}
         for one in log.storages:
-            if one.category != "kernel workspace" and one.nbytes and one.step >= 0:
+            if one.category != "kernel workspace" and one.nbytes > (0 if one.operator else NUMBER) and one.step >= 0:
                 found.setdefault((one.step, one.phase), []).append(one)
         sides.append({key: list(_ordered(those)) for key, those in found.items()})
     ends = _ends(predicted), _ends(measured)
@@ -232,5 +234,7 @@ def _meeting(first: list[Storage], left: int, second: list[Storage], right: int)
 
 
 def _alike(first: Storage, second: Storage) -> bool:
-    """Of one operator in one module; their sizes may be what differs."""
+    """Of one operator in one module, or of one parameter; their sizes may be what differs."""
+    if first.name and (first.category, first.name) == (second.category, second.name):
+        return True
     return (first.operator, first.module) == (second.operator, second.module)
