@@ -19,13 +19,15 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from peakmem.training import networks
+from peakmem.training.log import Log
 from peakmem.training.scenario import Scenario
 from peakmem.training.tracing.step import Parts
+from peakmem.training.tracing.watched import Watched
 
-# -- Lightning-AI/litgpt: lit_gpt/model.py, lit_gpt/lora.py, finetune/lora.py --------------------------------------------
-# The table of tutorials/resource-tables.md names commit 8641822 and came with 0cc02afa. Between them pull request 606 took
-# RMSNorm to float32; the rows of Llama 2 are those of the later code: the earlier needs 2 x batch x length x width x 2 bytes
-# less for each block.
+# -- Lightning-AI/litgpt: lit_gpt/model.py, lit_gpt/lora.py, finetune/lora.py ---
+# The table of tutorials/resource-tables.md names commit 8641822 and came with 0cc02afa. Between them pull request 606
+# took RMSNorm to float32; the rows of Llama 2 are those of the later code: the earlier needs 2 x batch x length x
+# width x 2 bytes less for each block.
 
 
 class _RootNorm(nn.Module):
@@ -190,10 +192,10 @@ def lit_lora(network: str, batch: int) -> Callable[[], Parts]:
     return make
 
 
-# -- huggingface/transformers, docs/source/en/perf_train_gpu_one.md (v4.21): Trainer, bert-large-uncased, 512 tokens ------
-# The versions are not told. Two things of PyTorch before 1.11 explain the figures to 0.3 %: softmax kept its input besides
-# its result (derivatives.yaml: _softmax_backward_data(grad, result, dim, self)), and gradients were set to zero, not freed
-# (Module.zero_grad, until 2.0).
+# -- huggingface/transformers, docs/source/en/perf_train_gpu_one.md (v4.21): Trainer, bert-large-uncased, 512 tokens ---
+# The versions are not told. Two things of PyTorch before 1.11 explain the figures to 0.3 %: softmax kept its input
+# besides its result (derivatives.yaml: _softmax_backward_data(grad, result, dim, self)), and gradients were set to
+# zero, not freed (Module.zero_grad, until 2.0).
 
 
 class _OldSoftmax(torch.autograd.Function):
@@ -304,7 +306,7 @@ def bert_trainer(batch: int, accumulate: int = 1, half: bool = False, recompute:
     return make
 
 
-# -- Stone-ResearchLife/xMem: perf_estimator/trainer/train_loop.py, torchvision's networks, images of 86 x 86 --------------
+# -- Stone-ResearchLife/xMem: perf_estimator/trainer/train_loop.py, torchvision's networks, images of 86 x 86 ---
 
 
 def vision(network: str, batch: int, optimizer: str) -> Callable[[], Parts]:
@@ -346,7 +348,7 @@ def importable() -> None:
         _KEPT.append(library)
 
 
-# -- huggingface/peft, method_comparison/MetaMathQA: run.py, Llama-3.2-3B in bfloat16, rows padded to the longest ----------
+# -- huggingface/peft, method_comparison/MetaMathQA: run.py, Llama-3.2-3B in bfloat16, rows padded to the longest ---
 
 LLAMA_3_2_3B = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 3072, "intermediate_size": 8192,
@@ -356,13 +358,9 @@ LLAMA_3_2_3B = {
 }  # fmt: skip
 
 
-def metamath(scenario: Scenario) -> Callable[[], Parts]:
+def metamath(scenario: Scenario) -> Log:
     """A loop by hand that holds the outputs, with their cache of keys and values, until the next are there."""
-
-    def make() -> Parts:
-        with TemporaryDirectory() as folder:
-            path = Path(folder) / "config.json"
-            path.write_text(json.dumps(LLAMA_3_2_3B), encoding="utf-8")
-            return networks.workload(str(path), scenario, padded=True, keep_outputs=True).build()
-
-    return make
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "config.json"
+        path.write_text(json.dumps(LLAMA_3_2_3B), encoding="utf-8")
+        return Watched(networks.workload(str(path), scenario, padded=True, keep_outputs=True)).log(scenario)

@@ -95,7 +95,9 @@ def producer(source: Source, asked: Scenario, route: str = "auto") -> Producer:
     """
     if route not in ROUTES:
         raise UsageError(f"there is no route {route!r}", expected=f"one of {', '.join(ROUTES)}", hint="--route trace")
-    return _tracing(source, asked) if _way(source, route) == "trace" else _following(source, asked)
+    if _way(source, route) == "trace":
+        return _tracing(source, asked)
+    return _following(source, asked, asked_for=route == "graph")
 
 
 def _way(source: Source, route: str) -> Route:
@@ -146,6 +148,9 @@ def _named(text: str) -> tuple[str | None, dict[str, Value]]:
 
 def _tracing(source: Source, asked: Scenario) -> Producer:
     """Logs of a step traced on tensors without memory, by the processor's rules where CUDA's cannot be traced."""
+    from peakmem.frontends.torch.fake import require_torch
+
+    require_torch()
     from peakmem.training.optimizers import settle, with_optimizer
     from peakmem.training.tracing import cuda
     from peakmem.training.tracing.watched import Watched
@@ -196,13 +201,13 @@ def _workload(source: Source, scenario: Scenario) -> Workload:
 # -- from the graph ----------------------------------------------------------------------
 
 
-def _following(source: Source, asked: Scenario) -> Producer:
+def _following(source: Source, asked: Scenario, *, asked_for: bool) -> Producer:
     """Logs by the graph's own autograd; no torch."""
     from peakmem.training import saved
     from peakmem.training.whatif import traceable, written
 
     notes: tuple[str, ...] = ()
-    if _named(source.title)[0] is not None and find_spec("torch") is None:
+    if not asked_for and _named(source.title)[0] is not None and find_spec("torch") is None:
         notes = ("torch is not installed, so that nothing could be traced (pip install 'peakmem[torch]')",)
 
     def make(wanted: Scenario) -> Made:

@@ -21,7 +21,7 @@ _STEPS: dict[str, tuple[int, tuple[str, ...]]] = {
 _FACTORS: dict[str, int] = {
     unit.lower(): base**power for base, names in _STEPS.values() for power, unit in enumerate(names)
 }
-_SIZE = re.compile(r"^\s*([0-9][0-9_,]*(?:\.[0-9]+)?)\s*([a-zA-Z]*)\s*$")
+_SIZE = re.compile(r"^\s*((?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9][0-9_]*)(?:\.[0-9]+)?)\s*([a-zA-Z]*)\s*$")
 
 
 def format_bytes(nbytes: int, units: Units = "iec") -> str:

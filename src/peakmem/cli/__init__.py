@@ -6,15 +6,19 @@ not be answered.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import click
 
 from peakmem.errors import PeakmemError
 
+UNWRITTEN = (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT)
+# faults of a stream that takes no more
 LONGEST_MESSAGE = 4000
 # characters of an error that are shown
 
@@ -104,6 +108,8 @@ def group() -> None:
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line and exit with its code."""
+    if sys.stdout is None:  # closed by who called us
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 as long as the process
     try:
         code = group.main(args=arguments, prog_name="peakmem", standalone_mode=False)
         sys.stdout.flush()
@@ -122,6 +128,8 @@ def main(arguments: list[str] | None = None) -> Any:
     except Exception as fault:
         if os.environ.get("PEAKMEM_DEBUG"):
             raise
+        if isinstance(fault, OSError) and fault.errno in UNWRITTEN and fault.filename is None:
+            _fail(f"the answer cannot be written: {fault.strerror}", 2)
         _fail(f"internal error, please report it: {type(fault).__name__}: {fault} (PEAKMEM_DEBUG=1 shows where)", 2)
     sys.exit(code if isinstance(code, int) else 0)
 

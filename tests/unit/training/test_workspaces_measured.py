@@ -115,7 +115,17 @@ def test_modules_to_the_byte(name: str, dtype: Any) -> None:
         lambda: functional.embedding(torch.arange(6), leaf(10, 8)),
         lambda: functional.mse_loss(leaf(8, 8), torch.zeros(8, 8)),
     ],
-    ids=["attention", "linear", "cross entropy", "bilinear", "lstm", "lstm of wide rows", "layer norm", "embedding", "mse"],
+    ids=[
+        "attention",
+        "linear",
+        "cross entropy",
+        "bilinear",
+        "lstm",
+        "lstm of wide rows",
+        "layer norm",
+        "embedding",
+        "mse",
+    ],
 )
 def test_functions_to_the_byte(program: Callable[[], Any]) -> None:
     wrong = [item for item in differences(program) if not item[0].startswith("aten.mm")]

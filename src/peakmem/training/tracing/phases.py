@@ -23,8 +23,8 @@ from peakmem.training.tracing.tracer import Tracer
 class Follower:
     """Keeps phase and module of a tracer up to date, and learns which tensors belong to which parameter."""
 
-    def __init__(self, tracer: Tracer) -> None:
-        self.tracer, self.recorder = tracer, tracer.recorder
+    def __init__(self, tracer: Tracer, *, puts_back: bool = False) -> None:
+        self.tracer, self.recorder, self.puts_back = tracer, tracer.recorder, puts_back
         self.paths: dict[int, str] = {}
         self.roots: dict[int, Any] = {}
         self.parameters: dict[int, tuple[str, Any]] = {}
@@ -59,8 +59,9 @@ class Follower:
         """Learn one parameter."""
         known = self.parameters.get(id(parameter))
         if known is None or not known[0]:
-            if known is None and not isinstance(parameter, FakeTensor):
-                self.before.append((parameter, parameter.grad))
+            if self.puts_back and known is None and not isinstance(parameter, FakeTensor):
+                had = None if isinstance(parameter.grad, FakeTensor) else parameter.grad
+                self.before.append((parameter, had))
             self.parameters[id(parameter)] = (name, parameter)
             self._label(parameter, "parameter", name)
 
@@ -155,7 +156,7 @@ class Follower:
             if id(optimizer) not in self.optimizers:
                 self.optimizers[id(optimizer)] = optimizer
                 owned = [item for group in optimizer.param_groups for item in group["params"]]
-                if not any(isinstance(item, FakeTensor) for item in owned):
+                if self.puts_back and not any(isinstance(item, FakeTensor) for item in owned):
                     self.before.append((optimizer, copy.copy(optimizer.state)))
                     optimizer.state = defaultdict(dict, {key: dict(item) for key, item in optimizer.state.items()})
             self.gradients()  # those of a step within the backward are gone when it ends

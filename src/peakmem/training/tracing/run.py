@@ -56,7 +56,7 @@ def record(workload: Workload, scenario: Scenario, *, device: str, put_back: boo
 
     recorder = Recorder(device=device, origin="trace")
     tracer = Tracer(recorder, device=device, machine=_machine(scenario, device))
-    follower = Follower(tracer)
+    follower = Follower(tracer, puts_back=put_back)
     with ExitStack() as stack:
         stack.enter_context(_collected())
         if put_back:

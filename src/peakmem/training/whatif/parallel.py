@@ -38,6 +38,10 @@ def parallel(log: Log, ranks: int, *, sequence: bool, units: Sequence[str]) -> L
     def inside(path: str) -> bool:
         return any(path == unit or path.startswith(unit + ".") for unit in units)
 
+    if any("convolution" in item.operator and inside(item.module) for item in log.storages):
+        raise UsageError(
+            "tensor parallelism by formula is for a transformer's layers", expected="layers without convolutions"
+        )
     storages = tuple(replace(item, nbytes=_share(item, ranks, sequence, inside(item.module))) for item in log.storages)
     kind = "tensor and sequence" if sequence else "tensor"
     return replace(log, storages=storages, notes=(*log.notes, f"{kind} parallel over {ranks} ranks, by formula"))

@@ -8,7 +8,6 @@ from __future__ import annotations
 from peakmem.training.workspaces.cpu.tensors import SCALAR, elements, nbytes
 from peakmem.training.workspaces.found import Answer, Call
 
-
 MEAN = 1
 # at::Reduction
 
