@@ -120,8 +120,8 @@ def _statistics(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
 
 def _page(rows: list[dict[str, Any]]) -> Iterator[str]:
     yield from ("## Published measurements of GPUs", "")
-    yield "Steps written after the scripts that others measured, traced without a GPU. Errors are predicted ÷ measured"
-    yield "- 1. Rows `rules` were looked at while causes were searched, `untouched` ones were not."
+    yield "Steps written after the scripts that others measured, traced without a GPU. Errors are predicted by"
+    yield "measured, less 1. Rows `rules` were looked at while causes were searched, `untouched` ones were not."
     yield ""
     yield from _statistics(rows)
     yield from ("", "| source | what | figure | measured, MiB | predicted, MiB | error | rows |")

@@ -87,6 +87,8 @@ class Log:
     # how it came about: "trace", "graph", "measured", "record"
     doubts: tuple[Doubt, ...] = ()
     work: tuple[Work, ...] = ()
+    emptied: tuple[int, ...] = ()
+    # moments before which the step asks the allocator to give back what it only caches
     notes: tuple[str, ...] = ()
     # assumptions and what was corrected, for people
 

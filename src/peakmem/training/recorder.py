@@ -28,6 +28,7 @@ class Recorder:
         self._events: list[tuple[int, bool] | None] = []
         self._marks: list[tuple[int, int, Phase]] = [(0, -1, "build")]
         self._doubts: list[tuple[int, int, str, str]] = []
+        self._emptied: list[int] = []
         self._work: dict[tuple[int, Phase], int] = {}
         self._place: dict[int, int] = {}
         # a storage that took over another's place: whose
@@ -127,6 +128,10 @@ class Recorder:
         """Bytes that the operator that just ran may have taken and no table tells."""
         self._doubts.append((max(len(self._events) - 1, 0), nbytes, operator, reason))
 
+    def empty_cache(self) -> None:
+        """The allocator is asked to give back what it only caches."""
+        self._emptied.append(len(self._events))
+
     def work(self, flops: int) -> None:
         """Floating-point operations done in this phase."""
         key = (self.step, self.phase)
@@ -165,6 +170,7 @@ class Recorder:
             tuple(storages), moment, tuple(marks), self.device, self.origin,
             tuple(Doubt(min(moment_of[item[0]], max(moment - 1, 0)), *item[1:]) for item in self._doubts),
             tuple(Work(step, phase, flops) for (step, phase), flops in self._work.items()),
+            tuple(moment_of[at] for at in self._emptied),
             tuple(self.notes),
         )  # fmt: skip
 

@@ -76,6 +76,19 @@ def test_doubts_raise_the_bound_and_not_the_point():
     assert "1 doubted requests" in found.bound.how[0]
 
 
+def test_a_cache_that_the_step_empties():
+    def reserved(empties):
+        recorder = Recorder(device="cuda", origin="trace")
+        recorder.enter("forward", 0)
+        recorder.release(recorder.allocate(30 * MIB, "a"))
+        if empties:
+            recorder.empty_cache()
+        recorder.allocate(40 * MIB, "b")
+        return simulate(recorder.finish(), bound=False).reserved.nbytes
+
+    assert (reserved(False), reserved(True)) == (70 * MIB, 40 * MIB)
+
+
 def test_an_empty_log():
     found = simulate(Recorder(device="cuda", origin="trace").finish(), capacity=MIB)
     assert (found.reserved.nbytes, found.reserved.moment, found.fragmentation) == (0, 0, 0.0)

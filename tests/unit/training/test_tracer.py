@@ -232,3 +232,23 @@ def test_autocast_leaves_the_backward_alone():
     wide = of(Residual, lambda: torch.ones(512, 64))
     saved = account.peak(log_of(wide, precision="amp-bf16")).categories["saved activation"]
     assert saved < account.peak(log_of(wide)).categories["saved activation"]
+
+
+def test_emptying_the_cache_is_in_the_log_of_a_card():
+    from peakmem.training.tracing import cuda
+
+    if reason := cuda.available():
+        pytest.skip(reason)
+
+    def make():
+        model = nn.Linear(512, 512).to("cuda")
+
+        def step():
+            torch.cuda.empty_cache()
+            model(torch.zeros(8, 512, device="cuda")).sum().backward()
+
+        return step
+
+    own = torch.cuda.empty_cache
+    assert len(log_of(make, device="cuda").emptied) == 2
+    assert torch.cuda.empty_cache is own

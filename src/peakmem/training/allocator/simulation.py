@@ -177,7 +177,10 @@ class _Run:
         doubted: dict[int, int] = {}
         for doubt in log.doubts if doubts else ():
             doubted[doubt.moment] = max(doubted.get(doubt.moment, 0), doubt.nbytes)
+        emptied = set(log.emptied)
         for moment, (number, allocates) in enumerate(events(log)):
+            if moment in emptied:
+                allocator.empty_cache()
             if allocates:
                 nbytes = sizes[number]
                 if nbytes:  # torch asks its allocator for nothing when a storage is empty

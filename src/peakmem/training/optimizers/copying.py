@@ -34,6 +34,8 @@ class Copying:
     def take(self, moment: int) -> None:
         """The event of one moment, with what is doubted there, if it belongs to what is copied."""
         event = self.events[moment]
+        for _ in range(self.log.emptied.count(moment) if self.log.emptied else 0):
+            self.recorder.empty_cache()
         if event.storage not in self.without:
             if event.allocates:
                 item = self.log.storages[event.storage]

@@ -193,6 +193,15 @@ class Follower:
             self.tracer.meet(result, "get_rng_state")
             return result
 
+        emptying = [(owner, owner.empty_cache) for owner in (torch.cuda, torch.cuda.memory)]
+
+        def emptied() -> None:
+            emptying[0][1]()
+            if self.puts_back and self.tracer.device == "cuda":
+                self.recorder.empty_cache()
+
+        for owner, _ in emptying:
+            owner.empty_cache = emptied
         torch.get_rng_state = state_held  # a generator's state is a tensor that no dispatcher sees being made
         torch.UntypedStorage.resize_ = resized
         autograd._engine_run_backward = self._wrapped(engine, "backward", self._backward_over)
@@ -201,6 +210,8 @@ class Follower:
         try:
             yield
         finally:
+            for owner, own in emptying:
+                owner.empty_cache = own
             torch.get_rng_state = state
             torch.UntypedStorage.resize_ = resize
             autograd._engine_run_backward = engine

@@ -44,6 +44,8 @@ def renumbered(log: Log, lives: Sequence[Life], note: str) -> Log:
     doubts = tuple(
         replace(doubt, moment=max(min(bisect_left(before, doubt.moment), total - 1), 0)) for doubt in log.doubts
     )
+    emptied = tuple(bisect_left(before, moment - 0.3) for moment in log.emptied)
     return replace(
-        log, storages=tuple(storages), moments=total, marks=marks, doubts=doubts, notes=(*log.notes, note),
+        log, storages=tuple(storages), moments=total, marks=marks, doubts=doubts, emptied=emptied,
+        notes=(*log.notes, note),
     )  # fmt: skip
