@@ -179,9 +179,12 @@ def refusal(name: str, fault: BaseException) -> PeakmemError:
             f"the step of {name} has a DataLoader with worker processes, which are not followed", where=where,
             hint="num_workers=0 while it is traced",
         )  # fmt: skip
+    hint = "running one step of it on small data first"
+    if "same device" in said:
+        hint = "making the tensors of the step on its device: torch.zeros(…, device='cuda'), or .to('cuda')"
     return UsageError(
         f"the step of {name} raised {kind}" + (f": {said}" if said != kind else ""), where=where,
-        expected="a step that runs: it is traced as it is", hint="running one step of it on small data first",
+        expected="a step that runs: it is traced as it is", hint=hint,
     )  # fmt: skip
 
 
