@@ -23,13 +23,10 @@ LOSS = 3 * 4
 
 
 def saved_bytes(log: Log, step: int = 0) -> int:
-    """Bytes made in a forward and alive when its backward begins."""
+    """Bytes of tensors made in a forward and alive when its backward begins."""
     begin = next(mark.moment for mark in log.marks if mark.step == step and mark.phase == "backward")
-    return sum(
-        item.nbytes
-        for item in log.storages
-        if item.phase == "forward" and item.step == step and item.start < begin <= item.stop
-    )
+    made = (item for item in log.storages if item.phase == "forward" and item.step == step)
+    return sum(item.nbytes for item in made if item.start < begin <= item.stop and item.category != "kernel workspace")
 
 
 def gradient_bytes(log: Log) -> int:

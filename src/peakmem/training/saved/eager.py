@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from peakmem.dtypes import DType
 from peakmem.training.log import Category
 from peakmem.training.recorder import Recorder
-from peakmem.training.workspaces import Machine
+from peakmem.training.workspaces import Machine, persistent
 
 if TYPE_CHECKING:
     from peakmem.training.saved.autocast import Cache
@@ -122,10 +122,11 @@ class Node:
 class Eager:
     """Makes values, writes them down and links them for the backward."""
 
-    def __init__(self, recorder: Recorder, device: str) -> None:
-        self.recorder, self.device = recorder, device
-        self.machine = Machine()
+    def __init__(self, recorder: Recorder, device: str, machine: Machine | None = None) -> None:
+        self.recorder, self.device, self.machine = recorder, device, machine or Machine()
         # the processor or the card whose kernels are asked for
+        self.kept = persistent(device, self.machine.capability)
+        # what libraries take once, as long as it has not been taken
         self.sequence = 0
         self.recording = True
         # false inside of torch.no_grad()

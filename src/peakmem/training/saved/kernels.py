@@ -74,6 +74,8 @@ def took(e: Eager, operator: str, args: Sequence[Any], result: Sequence[Value | 
         Bytes that its results hold on to and no shape tells.
     """
     e.recorder.work(_operations(operator, args, result))
+    for kept in workspaces.taken(e.kept, operator, backward=e.recorder.phase == "backward"):
+        e.recorder.allocate(kept.nbytes, operator, category="kernel workspace", module="", source=kept.source)
     row = workspaces.rows().get((operator, e.device))
     made = [result] if isinstance(result, Value) else [item for item in result if item is not None]
     asked = [_operand(item) for item in args]

@@ -6,6 +6,8 @@ tell what the code holds besides, nor which norms and which dropout it has in tr
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from peakmem.dtypes import FLOAT32, INT64
 from peakmem.errors import UsageError
 from peakmem.ir.graph import Graph
@@ -19,6 +21,7 @@ from peakmem.training.saved.engine import Leaf, backward
 from peakmem.training.saved.network import Network, prepared
 from peakmem.training.saved.walk import Walk
 from peakmem.training.scenario import Optimizer, Scenario
+from peakmem.training.workspaces import AMPERE, Machine
 
 ESTIMATE = "an estimate from the graph by autograd's rules, not a trace: the file holds no training code"
 
@@ -53,12 +56,23 @@ def _answerable(scenario: Scenario) -> None:
         )
 
 
+def _machine(scenario: Scenario) -> Machine | None:
+    """The card that is meant; None on the processor."""
+    if scenario.device != "cuda":
+        return None
+    return replace(
+        AMPERE,
+        capability=scenario.capability or AMPERE.capability,
+        multiprocessors=scenario.multiprocessors or AMPERE.multiprocessors,
+    )
+
+
 class _Training:
     """One log in the making."""
 
     def __init__(self, network: Network, scenario: Scenario, recorder: Recorder) -> None:
         self.network, self.scenario, self.recorder = network, scenario, recorder
-        self.e = Eager(recorder, scenario.device)
+        self.e = Eager(recorder, scenario.device, _machine(scenario))
         self.leaves: list[Leaf] = []
         self.constants: dict[str, Value] = {}
         self.held: list[Value] = []

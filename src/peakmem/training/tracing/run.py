@@ -17,9 +17,6 @@ from peakmem.training.tracing.phases import Follower
 from peakmem.training.tracing.step import Workload, assemble
 from peakmem.training.tracing.tracer import Tracer
 
-AMPERE_MULTIPROCESSORS = 108
-# of an A100
-
 
 def trace(workload: Workload, scenario: Scenario) -> Log:
     """The log of `scenario.steps` steps. Nothing is computed and no tensor has memory.
@@ -90,12 +87,11 @@ def _machine(scenario: Scenario, device: str) -> workspaces.Machine:
     here = workspaces.machine_here()
     if device != "cuda":
         return here
-    from peakmem.training.tracing.cuda import AMPERE
-
+    card = workspaces.AMPERE
     return replace(
         here,
-        capability=scenario.capability or AMPERE,
-        multiprocessors=scenario.multiprocessors or AMPERE_MULTIPROCESSORS,
+        capability=scenario.capability or card.capability,
+        multiprocessors=scenario.multiprocessors or card.multiprocessors,
     )
 
 

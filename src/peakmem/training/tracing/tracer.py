@@ -38,8 +38,6 @@ ONLY_NUMBERS = frozenset(
 )  # fmt: skip
 # operators whose result is their first operand with other numbers in it
 
-PRODUCTS = frozenset({"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::addmv", "aten::mv", "aten::dot"})
-# operators that cuBLAS runs
 KEEP_NUMBERS, NUMBER = frozenset({"aten::mul", "aten::div"}), 8
 # operators whose backward asks for a Python number, which autograd keeps as a tensor of 8 bytes (derivatives.yaml)
 
@@ -173,13 +171,6 @@ class Tracer(TorchDispatchMode):
             self.recorder.release(number)
         self._saved_numbers.clear()
 
-    def _keep(self, operator: str) -> None:
-        """What a library takes at its first product in a thread and never gives back."""
-        when = "first product in a backward" if self.recorder.phase == "backward" else "first product in a forward"
-        for item in [item for item in self.kept if item.when == when]:
-            self.kept.remove(item)
-            self.recorder.allocate(item.nbytes, operator, category="kernel workspace", module="", source=item.source)
-
     # Operators -------------------------------------------------------------------------------------------------
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -207,8 +198,8 @@ class Tracer(TorchDispatchMode):
             for item in args[:1]:
                 if isinstance(item, torch.Tensor):
                     self.meet(item, name, module)
-        if self.kept and name in PRODUCTS:
-            self._keep(name)
+        for kept in workspaces.taken(self.kept, name, backward=self.recorder.phase == "backward"):
+            self.recorder.allocate(kept.nbytes, name, category="kernel workspace", module="", source=kept.source)
         if found is None:
             most = workspaces.bound_of(func, args, kwargs, result)
             if most:

@@ -5,8 +5,10 @@ partial sums, no dispatch-level tracer sees; it is looked up here. Each row has 
 from, and whether it was measured.
 """
 
-from peakmem.training.workspaces.cuda.kept import persistent
-from peakmem.training.workspaces.found import Found, Kept, Machine, Row
+from peakmem.training.workspaces.cuda.kept import persistent, taken
+from peakmem.training.workspaces.found import AMPERE, Found, Kept, Machine, Row
 from peakmem.training.workspaces.table import bound_of, find, machine_here, rows
 
-__all__ = ["Found", "Kept", "Machine", "Row", "bound_of", "find", "machine_here", "persistent", "rows"]
+__all__ = [
+    "AMPERE", "Found", "Kept", "Machine", "Row", "bound_of", "find", "machine_here", "persistent", "rows", "taken",
+]  # fmt: skip

@@ -33,6 +33,10 @@ class Machine:
     # the card's compute capability
 
 
+AMPERE = Machine(multiprocessors=108, capability=(8, 0))
+# an A100's figures, for a card that nobody named
+
+
 class Call(NamedTuple):
     """One call of an operator, with fake or real tensors."""
 
