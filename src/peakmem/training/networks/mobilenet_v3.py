@@ -5,21 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from peakmem.training.networks.parts import Classifier, ConvNorm, SqueezeExcite, divisible, plain_norm
+from peakmem.zoo.mobilenet_v3 import LARGE, SMALL
 
-# kernel, channels inside, channels out, squeeze-and-excite, Hardswish (else ReLU), stride
-LARGE = (
-    (3, 16, 16, False, False, 1), (3, 64, 24, False, False, 2), (3, 72, 24, False, False, 1),
-    (5, 72, 40, True, False, 2), (5, 120, 40, True, False, 1), (5, 120, 40, True, False, 1),
-    (3, 240, 80, False, True, 2), (3, 200, 80, False, True, 1), (3, 184, 80, False, True, 1),
-    (3, 184, 80, False, True, 1), (3, 480, 112, True, True, 1), (3, 672, 112, True, True, 1),
-    (5, 672, 160, True, True, 2), (5, 960, 160, True, True, 1), (5, 960, 160, True, True, 1),
-)  # fmt: skip
-SMALL = (
-    (3, 16, 16, True, False, 2), (3, 72, 24, False, False, 2), (3, 88, 24, False, False, 1),
-    (5, 96, 40, True, True, 2), (5, 240, 40, True, True, 1), (5, 240, 40, True, True, 1),
-    (5, 120, 48, True, True, 1), (5, 144, 48, True, True, 1), (5, 288, 96, True, True, 2),
-    (5, 576, 96, True, True, 1), (5, 576, 96, True, True, 1),
-)  # fmt: skip
 NORM = plain_norm(eps=0.001, momentum=0.01)
 
 
