@@ -224,8 +224,33 @@ def test_real_parameters_and_optimizers_are_left_as_they_were():
 
 
 def test_a_step_hides_what_only_it_could_change():
-    with pytest.raises(UsageError, match="recompute needs the model"):
+    with pytest.raises(UsageError, match="freeze needs the model"):
+        log_of(linear, freeze=("weight",))
+    with pytest.raises(UsageError, match="no module is meant"):
         log_of(linear, recompute="blocks")
+
+
+def test_blocks_of_a_hidden_model_run_again_all_the_same():
+    def parts():
+        return {"model": Residual(depth=4), "loss": lambda y: y.sum(), "batch": torch.zeros(128, 64)}
+
+    def hiding():
+        model, batch = Residual(depth=4), torch.zeros(128, 64)
+        optimizer = torch.optim.AdamW(model.parameters())
+
+        def step():
+            optimizer.zero_grad()
+            result = model(batch)
+            loss = result.sum()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        return step
+
+    shown, hidden = (log_of(source, recompute="blocks") for source in (parts, hiding))
+    assert account.peak(shown, phase="backward").nbytes == account.peak(hidden, phase="backward").nbytes
+    assert account.peak(hidden).nbytes < account.peak(log_of(hiding)).nbytes
 
 
 def test_autocast_leaves_the_backward_alone():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -14,6 +15,8 @@ import torch
 
 from peakmem.errors import UsageError
 from peakmem.training.scenario import Optimizer, Scenario
+from peakmem.training.tracing.blocks import blocks_of
+from peakmem.training.tracing.hidden import recomputed
 from peakmem.training.tracing.step import Parts
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "bf16-master": torch.bfloat16}
@@ -101,7 +104,7 @@ def _under(parts: Parts, scenario: Scenario) -> Callable[[], Any]:
     """
     model, own = parts.model, parts.step
     assert own is not None
-    inside = {"freeze": bool(scenario.freeze), "recompute": bool(scenario.recompute), "lora": scenario.lora is not None}
+    inside = {"freeze": bool(scenario.freeze), "lora": scenario.lora is not None}
     for what, wanted in inside.items():
         if wanted and model is None:
             raise UsageError(
@@ -114,7 +117,7 @@ def _under(parts: Parts, scenario: Scenario) -> Callable[[], Any]:
             hint='return {"model": model, "loss": loss, "batch": (inputs, targets)} instead',
         )  # fmt: skip
     if model is not None:
-        _changed(model, parts, scenario)
+        _changed(model, replace(parts, blocks=parts.blocks or tuple(blocks_of(model))), scenario)
     wide = AUTOCAST.get(scenario.precision)
 
     def step() -> Any:
@@ -124,6 +127,8 @@ def _under(parts: Parts, scenario: Scenario) -> Callable[[], Any]:
                 stack.enter_context(_narrow_forward_only(scenario.device))
             if not scenario.set_to_none:
                 stack.enter_context(_zeros_kept())
+            if scenario.recompute and model is None:
+                stack.enter_context(recomputed(lambda met: _recompute(met, _blocks(met), scenario.recompute)))
             return own()
 
     return step
@@ -218,10 +223,15 @@ def chosen_blocks(model: Any, parts: Parts, recompute: str) -> list[str]:
     return paths
 
 
-def _recompute(model: Any, parts: Parts, recompute: str) -> None:
+def _blocks(model: Any) -> Parts:
+    return Parts(model=model, blocks=tuple(blocks_of(model)))
+
+
+def _recompute(model: Any, parts: Parts, recompute: str) -> list[Any]:
+    """Put blocks under recompute; which."""
     from torch.utils.checkpoint import checkpoint
 
-    modules = dict(model.named_modules())
+    modules, changed = dict(model.named_modules()), []
     for path in chosen_blocks(model, parts, recompute):
         module = modules[path]
         forward = module.forward
@@ -232,3 +242,5 @@ def _recompute(model: Any, parts: Parts, recompute: str) -> None:
             return checkpoint(_forward, *args, use_reentrant=False, **kwargs)
 
         module.forward = again
+        changed.append(module)
+    return changed
