@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from peakmem.render.blocks import Block, Lines, Table
-from peakmem.report.training import ClosedForm, Held, Moment, Training
+from peakmem.report.training import Change, ClosedForm, Held, Moment, Training
 from peakmem.training.log import Category
 from peakmem.units import Units, format_bytes, format_exact
 
@@ -233,13 +233,19 @@ def _changes(report: Training, view: View) -> Table:
                 one.name, *_size(one.after_bytes, view), _difference(one.after_bytes, one.before_bytes),
                 format_bytes(one.tensors_bytes, view.units),
                 "not counted" if one.operations is None else f"{one.operations - 1:+.1%}",
-                format_bytes(one.communication_bytes, view.units) if one.communication_bytes else "none",
+                _sent(one, view),
                 one.title + (f"; {one.note}" if one.note else ""),
             )
         )  # fmt: skip
     needs = "peak" if report.reserved is None else "reserved"
     columns = ("what if", needs, "bytes", "change", "tensors", "operations", "sent a step", "what it is")
     return Table("What if", columns, tuple(rows), frozenset(columns[1:7]))
+
+
+def _sent(one: Change, view: View) -> str:
+    if one.communication_bytes:
+        return format_bytes(one.communication_bytes, view.units)
+    return "not counted" if "not counted" in one.note else "none"
 
 
 def _difference(after: int, before: int) -> str:
