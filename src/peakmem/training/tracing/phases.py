@@ -26,7 +26,8 @@ class Follower:
     def __init__(self, tracer: Tracer, *, puts_back: bool = False) -> None:
         self.tracer, self.recorder, self.puts_back = tracer, tracer.recorder, puts_back
         self.paths: dict[int, str] = {}
-        self.roots: dict[int, Any] = {}
+        self.named = False
+        # whether a network gave its names already; those of others begin with their class
         self.parameters: dict[int, tuple[str, Any]] = {}
         self.before: list[tuple[Any, Any]] = []
         # parameters and optimizers that have memory, with the gradient and the state they had
@@ -43,9 +44,8 @@ class Follower:
         """Learn the names in a module that no other holds."""
         if id(root) in self.paths:
             return
-        prefix = f"{type(root).__name__}." if self.roots else ""
-        if not self.roots:
-            self.roots[id(root)] = root
+        prefix = f"{type(root).__name__}." if self.named else ""
+        self.named = True
         for path, part in root.named_modules():
             if id(part) not in self.paths:
                 self.paths[id(part)] = f"{prefix}{path}".rstrip(".")

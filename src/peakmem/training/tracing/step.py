@@ -8,7 +8,7 @@ precision asked for, backward, optimizer; a step of the user's own is left as it
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from peakmem.training.scenario import Scenario
@@ -33,7 +33,6 @@ class Parts:
     # of one batch
     notes: tuple[str, ...] = ()
     # what was assumed (the loss, the batch, dropout rates)
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
 class Workload(Protocol):

@@ -62,8 +62,6 @@ class Tracer(TorchDispatchMode):
         self._since: list[int] = [0]
         self._paths: list[str] = [""]
         # autograd numbers its nodes in the order in which they are made: from which number on it was which module
-        self.operators = 0
-        self.without_row: dict[str, int] = {}
         self.kept = workspaces.persistent(device, machine.capability) if machine is not None else []
         # what libraries take once, as long as it has not been taken
         self._saved_numbers: dict[int, int] = {}
@@ -177,7 +175,6 @@ class Tracer(TorchDispatchMode):
         kwargs = kwargs or {}
         if types and any(is_traceable_wrapper_subclass_type(kind) for kind in types):
             return NotImplemented  # a tensor made of tensors: its own operators come here one by one
-        self.operators += 1
         name = func._schema.name if isinstance(func, torch._ops.OpOverload) else str(func)
         old = corrections.in_place_of(name, args, kwargs, self.recorder.phase)
         result = args[0] if written_over(func, args, kwargs) else func(*args, **kwargs)
@@ -203,7 +200,6 @@ class Tracer(TorchDispatchMode):
         if found is None:
             most = workspaces.bound_of(func, args, kwargs, result)
             if most:
-                self.without_row[name] = self.without_row.get(name, 0) + 1
                 self.recorder.doubt(most, name, "no row in the table of workspaces")
         else:
             if old is None:  # else it came first: the result is written over an operand
