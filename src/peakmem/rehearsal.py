@@ -62,7 +62,7 @@ def train(
         PeakmemError: the file cannot be read.
     """
     limit = _capacity(capacity)
-    asked = _for_card(_checked(scenario or Scenario()), limit)
+    asked = _for_card(checked(scenario or Scenario()), limit)
     on_cuda = asked.device == "cuda"
     settings = Settings.parse(conf)
     if conf and not on_cuda:
@@ -87,7 +87,12 @@ def train(
     return replace(report, forms=tuple(_forms(maker, made, report)))
 
 
-def _checked(asked: Scenario) -> Scenario:
+def checked(asked: Scenario) -> Scenario:
+    """The scenario with as many steps as its device needs.
+
+    Raises:
+        UsageError: a size or a count that is less than 1.
+    """
     for name in ("batch", "sequence", "resolution"):
         value = getattr(asked, name)
         if value is not None and value < 1:
@@ -108,12 +113,23 @@ def _for_card(asked: Scenario, limit: Capacity | None) -> Scenario:
     return replace(asked, capability=capability, multiprocessors=multiprocessors)
 
 
+def capacity_of(card: devices.Device) -> Capacity:
+    """What a process gets on a device.
+
+    Raises:
+        UsageError: only the storage of the device is known.
+    """
+    if card.capacity_bytes is None:
+        raise UsageError(f"{card.title} limits storage, not memory", expected="a device with memory",
+                         hint="peakmem devices")  # fmt: skip
+    return Capacity(card.capacity_bytes, card.capacity_said, card)
+
+
 def _capacity(asked: int | str | Capacity | None) -> Capacity | None:
     if asked is None or isinstance(asked, Capacity):
         return asked
     if isinstance(asked, str):
-        card = devices.find(asked)
-        return Capacity(card.capacity_bytes, card.capacity_said, card)
+        return capacity_of(devices.find(asked))
     if asked < 1:
         raise UsageError(f"a capacity of {asked:,} B", expected="1 B or more", hint="--capacity 24GiB")
     return Capacity(asked, "as asked")
@@ -150,7 +166,7 @@ def _report(maker: Producer, made: Made, asked: Scenario, limit: Capacity | None
             if one.nbytes
         ),
         parameter_bytes=sum(one.nbytes for one in log.storages if one.category == "parameter"),
-        unknowns=tuple(_unknowns(log)), assumptions=tuple(_assumptions(made, asked)),
+        unknowns=tuple(unknowns(log)), assumptions=tuple(assumptions(made, asked)),
         notes=(*maker.notes, *_missing(log), *log.notes),
     )  # fmt: skip
 
@@ -178,7 +194,8 @@ def _phases(log: Log) -> Iterator[Moment]:
     yield from (_moment(one) for one in highest.values())
 
 
-def _unknowns(log: Log) -> Iterator[Unknown]:
+def unknowns(log: Log) -> Iterator[Unknown]:
+    """What operators may take beyond what is in the log, one row for each operator and reason."""
     from peakmem.training.workspaces import rows
 
     known = {row.name: row for row in rows().values()} if log.doubts else {}
@@ -213,7 +230,8 @@ def _optimizer(made: Made, asked: Scenario) -> str:
     return f"{settings.name} ({settings.implementation}{options})"
 
 
-def _assumptions(made: Made, asked: Scenario) -> Iterator[str]:
+def assumptions(made: Made, asked: Scenario) -> Iterator[str]:
+    """What was chosen for the one who asks."""
     yield from made.assumed
     if asked.batch is None and made.samples and not made.own:
         yield f"a batch of {made.samples:,}, since none was asked for (--batch)"

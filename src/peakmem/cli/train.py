@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +14,10 @@ from peakmem.cli.output import put_out
 from peakmem.cli.training_options import options, scenario_of
 from peakmem.errors import UsageError
 from peakmem.units import UNITS, Units, parse_size
+
+if TYPE_CHECKING:
+    from peakmem.devices import Device as Card
+    from peakmem.training.scenario import Scenario
 
 FORMATS = ("json", "md", "tsv")
 EXIT = {"fits": 0, "does not fit": 1, "may fit": 2}
@@ -37,6 +44,11 @@ EXIT = {"fits": 0, "does not fit": 1, "may fit": 2}
     help="trace runs the step on tensors without memory (needs torch), graph follows the file's graph (needs none).",
 )  # fmt: skip
 @click.option(
+    "--symbolic", metavar="KNOB",
+    help="The peak as a formula of batch, sequence or resolution, through a few traces, checked at others.",
+)
+@click.option("--limits", metavar="LOW..HIGH", help="With --symbolic: the values that are asked for.")
+@click.option(
     "--top", type=click.IntRange(min=1), default=10, show_default=True, metavar="N",
     help="List only the N largest modules and tensors; files get all.",
 )  # fmt: skip
@@ -46,7 +58,7 @@ EXIT = {"fits": 0, "does not fit": 1, "may fit": 2}
 @click.option("--force", is_flag=True, help="Let --json and --write replace files that exist.")
 def command(
     model: str, inputs: tuple[str, ...], shapes: tuple[str, ...], dims: tuple[str, ...], capacity: str | None,
-    conf: str, what_if: tuple[str, ...], route: str, top: int, units: Units,
+    conf: str, what_if: tuple[str, ...], route: str, symbolic: str | None, limits: str | None, top: int, units: Units,
     json_target: str | None, writes: tuple[str, ...], force: bool, **step: Any,
 ) -> int:  # fmt: skip
     """What one training step of MODEL needs: parameters, gradients, optimizer state, activations, workspaces.
@@ -59,10 +71,19 @@ def command(
     """
     targets = parse_targets(json_target, writes, FORMATS, force=force, source=model)
     scenario, card = scenario_of(**step)
-    from peakmem.rehearsal import train
+    if symbolic is not None:
+        for flag, value in {"--capacity": capacity, "--conf": conf, "--what-if": what_if}.items():
+            if value:
+                raise UsageError(f"{flag} is for one step, and --symbolic for many", hint="peakmem fit MODEL --train")
+        return _formula(
+            model, scenario, card, symbolic, limits, inputs, shapes, dims, route, units, json_target, targets
+        )
+    if limits is not None:
+        raise UsageError("--limits is for a formula", hint="--symbolic batch --limits 1..256")
+    from peakmem.rehearsal import capacity_of, train
     from peakmem.verdict import Capacity
 
-    limit = None if card is None else Capacity(card.capacity_bytes, card.capacity_said, card)
+    limit = None if card is None or capacity is not None else capacity_of(card)
     if capacity is not None:
         size = parse_size(capacity)
         if size <= 0:
@@ -83,3 +104,23 @@ def command(
         lacks = "no upper bound is known" if report.verdict.bound_bytes is None else "the upper bound does not fit"
         click.echo(f"peakmem: error: the predicted value fits, but {lacks}: see Does it fit", err=True)
     return EXIT[report.verdict.outcome]
+
+
+def _formula(
+    model: str, scenario: Scenario, card: Card | None, knob: str, limits: str | None, inputs: tuple[str, ...],
+    shapes: tuple[str, ...], dims: tuple[str, ...], route: str, units: Units, json_target: str | None,
+    targets: Sequence[tuple[str, Path]],
+) -> int:  # fmt: skip
+    """The peak as a formula: compute, show and write."""
+    from peakmem.cli.symbolic import parse_limits
+    from peakmem.fitting.training_formula import peak_of_step
+    from peakmem.render.formula import blocks
+
+    if card is not None:
+        scenario = replace(scenario, capability=card.capability, multiprocessors=card.multiprocessors)
+    report = peak_of_step(
+        model, scenario, knob, limits=parse_limits(limits), inputs=inputs or None, shapes=parse_shapes(shapes),
+        dims=parse_dims(dims), route=route,
+    )  # fmt: skip
+    put_out(report, blocks(report, units), targets, json_target)
+    return 0 if report.pieces else 2

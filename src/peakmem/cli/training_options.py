@@ -58,7 +58,10 @@ _OPTIONS = (
     ),
     click.option(
         "--device", default="cpu", show_default=True, metavar="NAME",
-        help="cpu, cuda, or a device by name: v100-16gb, a100-80gb, rtx-4090 … (a wrong one lists all).",
+        help="cpu, cuda, or a device by name: v100-16gb, a100-80gb, rtx-4090 … (peakmem devices lists all).",
+    ),
+    click.option(
+        "--device-file", "device_files", multiple=True, metavar="FILE", help="Devices of your own, as TOML.",
     ),
 )  # fmt: skip
 
@@ -80,7 +83,8 @@ def scenario_of(**given: Any) -> tuple[Scenario, Card | None]:
     if device not in get_args(Device):
         from peakmem import devices
 
-        card, device = devices.find(given["device"]), "cuda"
+        card = devices.find(given["device"], devices.using(given.get("device_files", ())))
+        device = card.processor
     scenario = Scenario(
         device=cast(Device, device), batch=given["batch"], sequence=given["sequence"], resolution=given["resolution"],
         optimizer=parse_optimizer(given["optimizer"]) if given["optimizer"] else None, precision=given["precision"],
