@@ -60,7 +60,7 @@ def load(
     if isinstance(source, Graph):
         return source
     named = [f"option {name!r}" for name in options or {}] + ([f"format {form!r}"] if form else [])
-    if named and (_is_live(source) or _is_built_in(source)):
+    if named and (is_live(source) or _is_built_in(source)):
         raise UsageError(f"{named[0]} is for files", where=str(source)[:200], hint="peakmem formats")
     if not isinstance(source, str | Path):
         from peakmem.frontends.live import read_live
@@ -71,7 +71,7 @@ def load(
         from peakmem import zoo
         from peakmem.frontends.live import read_factory
 
-        if _is_live(source):
+        if is_live(source):
             return read_factory(str(source), inputs=inputs, batch=batch)
         if path.name == str(source) and (not path.suffix or ":" in path.name):
             name, chosen = zoo.parse_spec(path.name)
@@ -90,7 +90,7 @@ def _is_built_in(source: object) -> bool:
     return is_named(str(source)) and not _is_there(Path(str(source)))
 
 
-def _is_live(source: object) -> bool:
+def is_live(source: object) -> bool:
     """Whether `source` is a model in memory, or a factory of one."""
     from peakmem.frontends.live import is_factory
     from peakmem.zoo import is_named
@@ -283,7 +283,7 @@ def _side(
     dtype: DType | None,
 ) -> Study:
     """One side of a comparison, given what of the arguments for both it takes."""
-    live = _is_live(source)
+    live = is_live(source)
     given = load(source, inputs=inputs if live else None, batch=batch if live else None)
     fits = unbound(given)
     graph = bound(

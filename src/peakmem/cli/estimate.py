@@ -81,8 +81,19 @@ WIDE = 160
 )
 @click.option(
     "--within", metavar="SIZE",
-    help="With --engine: which engines and options hold it in so much; exit with 1 when none does.",
+    help="With --engine: which engines and options hold it in so much; with --symbolic: the largest value that does. "
+    "Exit with 1 when none does.",
 )  # fmt: skip
+@click.option(
+    "--symbolic", metavar="SIZE",
+    help="The peak as a formula of batch, resolution, context, a dimension by name or an axis (input.2).",
+)  # fmt: skip
+@click.option("--limits", metavar="LOW..HIGH", help="With --symbolic: only these values.")
+@click.option("--every-residue", is_flag=True, help="With --symbolic: for every remainder that strides tell apart.")
+@click.option(
+    "--multiple-of", type=click.IntRange(min=1), metavar="N", help="With --symbolic --within: multiples of N."
+)
+@click.option("--live", is_flag=True, help="With --symbolic --within: weights lie elsewhere, only activations count.")
 @click.option(
     "--processor",
     metavar="NAME=VALUE,…",
@@ -103,7 +114,8 @@ def command(
     budget: str | None, json_target: str | None, writes: tuple[str, ...], force: bool, inputs: tuple[str, ...],
     context: int | None, kv_dtype: str | None, attention: str | None, form: str, options: tuple[str, ...],
     tensors: bool, depth: int | None, engines: tuple[str, ...], settings: tuple[str, ...], within: str | None,
-    processor: str | None,
+    processor: str | None, symbolic: str | None, limits: str | None, every_residue: bool, multiple_of: int | None,
+    live: bool,
 ) -> int:  # fmt: skip
     """How much memory MODEL needs for one forward pass: parameters, live peak, layers, conventions.
 
@@ -112,6 +124,28 @@ def command(
     package.module:factory.
     """
     targets = parse_targets(json_target, writes, FORMATS, force=force, source=model)
+    if symbolic is not None:
+        other = {
+            "--engine": engines, "--set": settings, "--processor": processor, "--layers": layers, "--depth": depth,
+            "--conventions": conventions, "--tensors": tensors, "--top": top, "--budget": budget,
+        }  # fmt: skip
+        for flag, value in other.items():
+            if value:
+                hint = "--within SIZE" if flag == "--budget" else f"without {flag}, or without --symbolic"
+                raise UsageError(f"{flag} is for one size, and --symbolic asks for all of them", hint=hint)
+        from peakmem.cli.symbolic import show_symbolic
+
+        return show_symbolic(
+            model, symbolic, limits, within, multiple_of, live=live, every_residue=every_residue, units=units,
+            json_target=json_target, targets=targets, batch=batch, shapes=parse_shapes(shapes), dims=parse_dims(dims),
+            dtype=dtype, assume=assume, hold_inputs=hold_inputs, inputs=inputs, form=form,
+            options=parse_options(options, context=context, kv_dtype=kv_dtype, attention=attention),
+        )  # fmt: skip
+    for flag, value in {
+        "--limits": limits, "--every-residue": every_residue, "--multiple-of": multiple_of, "--live": live,
+    }.items():  # fmt: skip
+        if value:
+            raise UsageError(f"{flag} is for formulas", hint=f"--symbolic batch {flag} …")
     if engines:
         graph_alone = {
             "--dtype": dtype, "--assume": assume != "fused", "--hold-inputs": hold_inputs, "--context": context,
@@ -131,7 +165,8 @@ def command(
         )  # fmt: skip
     for flag, value in {"--set": settings, "--within": within, "--processor": processor}.items():
         if value:
-            raise UsageError(f"{flag} is for engines", hint=f"--engine all {flag} …")
+            hint = f"--engine all {flag} …" + (" or --symbolic batch --within …" if flag == "--within" else "")
+            raise UsageError(f"{flag} is for engines", hint=hint)
     from peakmem.pipeline import estimate
 
     report = estimate(

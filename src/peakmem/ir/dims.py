@@ -78,6 +78,16 @@ def _named(name: str) -> Symbol:
     return Symbol(name)
 
 
+def bare(number: int) -> int:
+    """The number itself, without what a subclass of int may remember of where it comes from."""
+    return int.__index__(number)
+
+
+def remembers(value: object) -> bool:
+    """Whether `value` is an int of a kind of its own, which arithmetic alone carries on."""
+    return isinstance(value, int) and value.__class__ is not int and value.__class__ is not bool
+
+
 def least(dim: Dim, most: int) -> Dim:
     """The smaller of a dimension and a number; a symbol while the dimension is one."""
     return min(dim, most) if isinstance(dim, int) else _named(f"{_MIN}{dim}, {most})")

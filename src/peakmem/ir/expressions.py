@@ -183,7 +183,7 @@ def value(formula: Formula, values: Mapping[str, int]) -> int | None:
         found = _value(formula, values)
     except (KeyError, ZeroDivisionError, _Unreadable):
         return None
-    return int(found) if found.denominator == 1 else None
+    return found.numerator if found.denominator == 1 else None
 
 
 def _value(formula: Formula, values: Mapping[str, int]) -> Fraction:
@@ -235,7 +235,7 @@ def solved(formula: Formula, result: int) -> tuple[str, int] | None:
     if not name or not factor:
         return None
     wanted = (result - rest) / factor
-    return (name, int(wanted)) if wanted.denominator == 1 and wanted >= 0 else None
+    return (name, wanted.numerator) if wanted.denominator == 1 and wanted >= 0 else None
 
 
 def _linear(formula: Formula) -> tuple[str, Fraction, Fraction] | None:

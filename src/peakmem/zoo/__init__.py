@@ -121,7 +121,7 @@ def _checked(network: Network, option: Option, value: Value) -> Value:
         raise _refusal(network, option, repr(value))
     if not option.low <= value <= option.high or (option.choices and value not in option.choices):
         raise _refusal(network, option, str(value))
-    return wanted(value)
+    return value if isinstance(value, wanted) else wanted(value)
 
 
 def _refusal(network: Network, option: Option, text: str) -> UsageError:

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from peakmem.errors import UsageError
 from peakmem.ir.builder import GraphBuilder
-from peakmem.ir.dims import Dim
+from peakmem.ir.dims import Dim, bare
 
 Activation: TypeAlias = Callable[[str], str]
 # a method of the builder, such as GraphBuilder.relu
@@ -98,7 +98,7 @@ def attention(b: GraphBuilder, x: str, heads: int, *, names: tuple[str, str], ma
     q = split_heads(b, q, heads, (0, 2, 1, 3))
     k = split_heads(b, k, heads, (0, 2, 3, 1))
     v = split_heads(b, v, heads, (0, 2, 1, 3))
-    scores = b.one("Div", b.one("MatMul", q, k), number(b, sqrt(features // heads)))
+    scores = b.one("Div", b.one("MatMul", q, k), number(b, sqrt(bare(features // heads))))
     if mask:
         scores = b.one("Where", mask, scores, number(b, HIDDEN_SCORE))
     context = b.one("MatMul", b.one("Softmax", scores, axis=-1), v)

@@ -26,7 +26,7 @@ class Options:
     # None: no cache is kept
 
 
-def checked(attention: str, logits: str, context: str) -> Options:
+def checked(attention: str, logits: str, context: str | int) -> Options:
     """Options from their texts; the dtype of the cache is decided later, by `kept`.
 
     Raises:
@@ -39,7 +39,9 @@ def checked(attention: str, logits: str, context: str) -> Options:
     if logits not in ("last", "all"):
         raise UsageError(f"logits is {logits[:40]!r}", expected="last or all", hint="--option logits=all")
     room: Dim = SEQUENCE
-    if context:
+    if isinstance(context, int):
+        room = context
+    elif context:
         plain = context.replace("_", "").replace(",", "")
         if not plain.isdecimal() or len(plain) > 12 or not 1 <= int(plain) <= LONGEST:
             raise UsageError(

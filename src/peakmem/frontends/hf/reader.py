@@ -40,7 +40,7 @@ _OWN_CODE = "the ONNX export, or the module itself: package.module:factory"
 
 
 def read_hf_config(
-    path: Path, *, attention: str = "fused", context: str = "", kv_dtype: str = "", logits: str = "last"
+    path: Path, *, attention: str = "fused", context: str | int = "", kv_dtype: str = "", logits: str = "last"
 ) -> Graph:
     """The network that a config.json describes, unbound: batch and sequence are symbols.
 

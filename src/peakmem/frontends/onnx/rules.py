@@ -58,14 +58,16 @@ def _inputs(onnx: Any, call: Call) -> tuple[dict[str, Any], dict[str, Any]]:
         types[name] = _type_proto(onnx, call, position, _CODES[dtype.name])
         values = call.value(position)
         if values is not None and not any(isinstance(value, Symbol) for value in values) and dtype.bits != 4:
-            shape = [dim for dim in call.shapes[position] or () if isinstance(dim, int)]
-            data[name] = onnx.helper.make_tensor(name, _CODES[dtype.name], shape, list(values))
+            shape = [int(dim) for dim in call.shapes[position] or () if isinstance(dim, int)]
+            data[name] = onnx.helper.make_tensor(
+                name, _CODES[dtype.name], shape, [int(value) if isinstance(value, int) else value for value in values]
+            )
     return types, data
 
 
 def _type_proto(onnx: Any, call: Call, position: int, code: int) -> Any:
     shape = call.shapes[position]
-    dims = None if shape is None else [dim if isinstance(dim, int) else dim.name for dim in shape]
+    dims = None if shape is None else [int(dim) if isinstance(dim, int) else dim.name for dim in shape]
     return onnx.helper.make_tensor_type_proto(code, dims)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from peakmem.dtypes import DType
-from peakmem.ir.dims import Shape, Symbol, element_count, product
+from peakmem.ir.dims import Shape, Symbol, bare, element_count, product
 from peakmem.ir.shapes.call import Call
 from peakmem.ir.shapes.slicing import slice_bounds
 
@@ -52,7 +52,7 @@ def fold(call: Call, outputs: Outputs) -> list[Values | None]:
         return nothing
     if op_type in SAME_VALUES:
         values = call.values[0]
-        return [values if values is not None and len(values) == counts[0] else None]
+        return [values if values is not None and _as_many(values, counts[0]) else None]
     plain = PLAIN.get(op_type)
     shape, dtype = outputs[0]
     if plain is not None and shape is not None:
@@ -61,12 +61,16 @@ def fold(call: Call, outputs: Outputs) -> list[Values | None]:
         except (TypeError, ValueError, IndexError):
             return nothing
         if found is not None:
-            return [found if len(found) == counts[0] else None]
+            return [found if _as_many(found, counts[0]) else None]
     if not call.op.inputs:
         return nothing
     from peakmem.ir.shapes import fold_arrays
 
     return fold_arrays.fold(call, outputs) if op_type in fold_arrays.FOLDS else nothing
+
+
+def _as_many(values: Values, count: int | None) -> bool:
+    return count is not None and len(values) == bare(count)
 
 
 def equal(left: Any, right: Any) -> bool | None:
@@ -152,7 +156,7 @@ def _arithmetic(compute: Callable[[Any, Any], Any]) -> Plain:
     return run
 
 
-def _divided(left: Any, right: Any) -> Any:
+def divided(left: Any, right: Any) -> Any:
     """ONNX's division of whole numbers, towards zero."""
     if isinstance(left, Symbol) or isinstance(right, Symbol):
         return None if right == 0 else left // right
@@ -187,7 +191,7 @@ PLAIN: dict[str, Plain] = {
     "Cast": _cast,
     "Concat": _concat,
     "ConstantOfShape": _constant_of_shape,
-    "Div": _arithmetic(_divided),
+    "Div": _arithmetic(divided),
     "Equal": _arithmetic(equal),
     "Gather": _gather,
     "Mul": _arithmetic(lambda a, b: a * b),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from peakmem.dtypes import DType
-from peakmem.ir.dims import Shape, Symbol, element_count
+from peakmem.ir.dims import Shape, Symbol, bare, element_count, remembers
 from peakmem.ir.shapes.call import Call
 from peakmem.ir.shapes.fold_symbols import SYMBOLIC
 from peakmem.ir.shapes.fold_work import Array, Fold, Work, reduction
@@ -33,21 +33,18 @@ def fold(call: Call, outputs: list[tuple[Shape | None, DType | None]]) -> list[t
     op_type = call.op.op_type
     if op_type not in MOVES and any(dtype is not None and dtype.name not in NUMPY_NAMES for dtype in call.dtypes):
         return nothing
-    try:
-        work = Work(call, [_array(call, position) for position in range(len(call.op.inputs))])
-        if work.symbolic and op_type not in MOVES and op_type not in SYMBOLIC:
-            return nothing
-        with np.errstate(all="ignore"):
-            result = (SYMBOLIC.get(op_type, FOLDS[op_type]) if work.symbolic else FOLDS[op_type])(work)
-    except (ValueError, TypeError, IndexError, KeyError, ZeroDivisionError, OverflowError, AttributeError):
-        return nothing
+    result = _result(call)
+    if result is None and any(remembers(value) for values in call.values for value in values or ()):
+        bare_values = [None if values is None else tuple(map(_forgotten, values)) for values in call.values]
+        result = _result(Call(call.op, call.shapes, call.dtypes, bare_values, call.opset))
     if result is None:
         return nothing
     results = result if isinstance(result, list) else [result]
     folded: list[tuple[Any, ...] | None] = []
     for (shape, dtype), value in zip(outputs, results, strict=False):
         array = np.asarray(value)
-        if shape is None or array.size != element_count(shape):
+        count = element_count(shape)
+        if shape is None or count is None or array.size != bare(count):
             folded.append(None)
             continue
         if array.dtype != object and dtype is not None and dtype.name in NUMPY_NAMES:
@@ -56,12 +53,29 @@ def fold(call: Call, outputs: list[tuple[Shape | None, DType | None]]) -> list[t
     return folded + [None] * (len(outputs) - len(folded))
 
 
+def _result(call: Call) -> Any:
+    """What the operator makes of the contents, None where that cannot be computed."""
+    op_type = call.op.op_type
+    try:
+        work = Work(call, [_array(call, position) for position in range(len(call.op.inputs))])
+        if work.symbolic and op_type not in MOVES and op_type not in SYMBOLIC:
+            return None
+        with np.errstate(all="ignore"):
+            return (SYMBOLIC.get(op_type, FOLDS[op_type]) if work.symbolic else FOLDS[op_type])(work)
+    except (ValueError, TypeError, IndexError, KeyError, ZeroDivisionError, OverflowError, AttributeError):
+        return None
+
+
+def _forgotten(value: Any) -> Any:
+    return int(value) if remembers(value) else value
+
+
 def _array(call: Call, position: int) -> Array | None:
     values, shape = call.values[position], call.shapes[position]
     if values is None or shape is None:
         return None
     dtype = call.dtypes[position]
-    if any(isinstance(value, Symbol) for value in values):
+    if any(isinstance(value, Symbol) or remembers(value) for value in values):
         array = np.empty(len(values), dtype=object)
         array[:] = values
     elif dtype is not None and dtype.name in NUMPY_NAMES:
@@ -125,7 +139,7 @@ def _split(work: Work) -> list[Array]:
 
 def _expand(work: Work) -> Array:
     data, target = work.x
-    shape = tuple(int(dim) for dim in target)
+    shape = tuple(bare(dim) for dim in target.tolist())
     return np.broadcast_to(data, np.broadcast_shapes(data.shape, shape))
 
 
@@ -273,7 +287,7 @@ FOLDS: dict[str, Fold] = {
     "Sqrt": _elementwise("sqrt"),
     "Sub": _elementwise("subtract"),
     "Sum": _variadic("add"),
-    "Tile": lambda work: np.tile(work.x[0], tuple(int(times) for times in work.x[1])),
+    "Tile": lambda work: np.tile(work.x[0], tuple(bare(times) for times in work.x[1].tolist())),
     "Transpose": lambda work: np.transpose(work.x[0], work.attr("perm")),
     "Trilu": _trilu,
     "Where": lambda work: np.where(*work.x),

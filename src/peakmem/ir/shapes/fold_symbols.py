@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from peakmem.ir.dims import Dim, Symbol
-from peakmem.ir.shapes.fold import WHOLE, equal
+from peakmem.ir.shapes.fold import WHOLE, divided, equal
 from peakmem.ir.shapes.fold_work import Array, Fold, Work, reduction
 
 
@@ -47,7 +47,7 @@ def _rounded(name: str) -> Callable[[Any], Any]:
         if isinstance(value, Symbol):
             # A symbol made without fractions is whole already.
             return Symbol(f"{name}({value})") if "." in value.name or "/" in value.name else value
-        return int(getattr(np, name)(value))
+        return value if isinstance(value, int) else int(getattr(np, name)(value))
 
     return compute
 
@@ -71,7 +71,8 @@ def _quotient(work: Work) -> Array | None:
         if b == 0:
             return None
         if not isinstance(a, Symbol) and not isinstance(b, Symbol):
-            return a / b if floats else int(abs(a) // abs(b) * np.sign(a) * np.sign(b))
+            quotient: Dim | float | None = a / b if floats else divided(a, b)
+            return quotient
         if floats and b != 1:
             return Symbol(f"({a}/{b})")
         out: Dim = a // b

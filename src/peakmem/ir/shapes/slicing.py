@@ -38,16 +38,21 @@ def slice_(call: Call) -> Specs:
 
 def slice_bounds(size: int, start: int, end: int, step: int) -> range:
     """The indices that ONNX's Slice takes of an axis of `size`."""
+    return range(*_bounds(size, start, end, step))
+
+
+def _bounds(size: int, start: int, end: int, step: int) -> tuple[int, int, int]:
+    """First index, index to stop before, and step of a slice of an axis of `size`."""
     start = start + size if start < 0 else start
     end = end + size if end < 0 else end
     if step > 0:
-        return range(min(max(start, 0), size), min(max(end, 0), size), step)
+        return min(max(start, 0), size), min(max(end, 0), size), step
     if size == 0:
-        return range(0)
+        return 0, 0, step
     if far_end(end):
         # To the end, which backwards is the beginning; so the runtimes read it.
         end = -1
-    return range(min(max(start, 0), size - 1), min(max(end, -1), size - 1), step)
+    return min(max(start, 0), size - 1), min(max(end, -1), size - 1), step
 
 
 def far_end(end: Dim) -> bool:
@@ -58,7 +63,8 @@ def far_end(end: Dim) -> bool:
 def slice_size(size: Dim, start: Dim, end: Dim, step: int) -> Dim:
     """How many indices a slice takes; a symbol where it depends on one."""
     if isinstance(size, int) and isinstance(start, int) and isinstance(end, int):
-        return len(slice_bounds(size, start, end, step))
+        first, stop, step = _bounds(size, start, end, step)
+        return max(0, -((first - stop) // step))
     far = far_end(end)
     back = isinstance(end, int) and end <= -(2**31)
     if step == 1 and start == 0:

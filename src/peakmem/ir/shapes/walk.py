@@ -27,7 +27,7 @@ def is_open(shape: Shape | None) -> bool:
     if shape is None:
         return True
     for dim in shape:  # noqa: SIM110 - asked of every tensor; a generator costs twice as much
-        if dim.__class__ is not int:
+        if not isinstance(dim, int):
             return True
     return False
 
