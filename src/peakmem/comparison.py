@@ -33,7 +33,7 @@ LARGEST_ALIGNMENT = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class Found:
     """A tensor to be matched: its signature, and what is shown of it."""
 
     signature: Hashable
@@ -44,9 +44,9 @@ class _Found:
 
 def compare_studies(a: Study, b: Study, assume: str) -> Comparison:
     """Two studied graphs side by side under one execution assumption."""
-    stored = _pairs(_stored(a, assume), _stored(b, assume))
+    stored = pairs(_stored(a, assume), _stored(b, assume))
     without = [letter for letter, study in zip("AB", (a, b), strict=True) if study.stored.weights_only]
-    activations = () if without else _pairs(_activations(a, assume), _activations(b, assume))
+    activations = () if without else pairs(_activations(a, assume), _activations(b, assume))
     quantities = _quantities(a, b, assume)
     differences = _differences(quantities, stored, activations)
     if without:
@@ -185,11 +185,11 @@ def _sizes(shape: Shape | None) -> tuple[Hashable, ...]:
     return tuple(sorted((dim if isinstance(dim, int) else str(dim) for dim in shape if dim != 1), key=str))
 
 
-def _stored(study: Study, assume: str) -> list[_Found]:
+def _stored(study: Study, assume: str) -> list[Found]:
     """Stored tensors in the order they are read, then those nobody reads."""
     graph = study.graph(assume)
     roles = {constant.name: constant for constant in study.parameters.constants}
-    found: list[_Found] = []
+    found: list[Found] = []
     seen: set[str] = set()
     for operator in graph.operators:
         for name in dict.fromkeys((*operator.inputs, *operator.absorbed)):
@@ -201,13 +201,13 @@ def _stored(study: Study, assume: str) -> list[_Found]:
                 continue
             seen.add(constant.name)
             signature = (constant.role, *_kernel(operator, tensor.shape))
-            found.append(_Found(signature, _item(tensor, constant.role), (str(tensor.dtype), tensor.nbytes)))
+            found.append(Found(signature, _item(tensor, constant.role), (str(tensor.dtype), tensor.nbytes)))
     for constant in study.parameters.constants:
         if constant.name not in seen and constant.role not in ("other", "quantisation"):
             item = Item(
                 constant.name, constant.role, format_shape(constant.shape), str(constant.dtype or "?"), constant.nbytes
             )
-            found.append(_Found((constant.role, *_sizes(constant.shape)), item, (str(constant.dtype), constant.nbytes)))
+            found.append(Found((constant.role, *_sizes(constant.shape)), item, (str(constant.dtype), constant.nbytes)))
     return found
 
 
@@ -223,14 +223,14 @@ def _item(tensor: Tensor, made_by: str) -> Item:
     return Item(tensor.name, made_by, format_shape(tensor.shape), str(tensor.dtype or "?"), tensor.nbytes)
 
 
-def _activations(study: Study, assume: str) -> list[_Found]:
+def _activations(study: Study, assume: str) -> list[Found]:
     """Inputs and every output with bytes of its own, in schedule order."""
     graph = study.graph(assume)
     found = []
     for name in graph.inputs:
         tensor = graph.tensors[name]
         found.append(
-            _Found(("input", *_sizes(tensor.shape)), _item(tensor, "input"), (str(tensor.dtype), tensor.nbytes))
+            Found(("input", *_sizes(tensor.shape)), _item(tensor, "input"), (str(tensor.dtype), tensor.nbytes))
         )
     for operator in graph.operators:
         shared = {output for output, _ in operator.aliases}
@@ -239,11 +239,11 @@ def _activations(study: Study, assume: str) -> list[_Found]:
             if name and position not in shared:
                 tensor = graph.tensors[name]
                 size = (str(tensor.dtype), tensor.nbytes)
-                found.append(_Found(_sizes(tensor.shape), _item(tensor, title), size))
+                found.append(Found(_sizes(tensor.shape), _item(tensor, title), size))
     return found
 
 
-def _pairs(a: list[_Found], b: list[_Found]) -> tuple[Pair, ...]:
+def pairs(a: list[Found], b: list[Found]) -> tuple[Pair, ...]:
     """Both lists side by side: the longest run of equal signatures first, what is left over on its own."""
     if len(a) * len(b) > LARGEST_ALIGNMENT:
         return _in_order(a, b)
@@ -267,7 +267,7 @@ def _pairs(a: list[_Found], b: list[_Found]) -> tuple[Pair, ...]:
     return _rejoined(pairs)
 
 
-def _in_order(a: list[_Found], b: list[_Found]) -> tuple[Pair, ...]:
+def _in_order(a: list[Found], b: list[Found]) -> tuple[Pair, ...]:
     """Both lists side by side where they are too long to be aligned: each with the first of its signature."""
     waiting: dict[Hashable, deque[int]] = {}
     for at, one in enumerate(b):
@@ -325,7 +325,7 @@ def _rejoined(pairs: list[Pair]) -> tuple[Pair, ...]:
     return tuple(pair for pair in joined if id(pair) not in left)
 
 
-def _verdict(a: _Found, b: _Found) -> Verdict:
+def _verdict(a: Found, b: Found) -> Verdict:
     if a.size == b.size:
         return "same"
     return "dtype differs" if a.size[0] != b.size[0] else "size differs"
