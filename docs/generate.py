@@ -18,6 +18,7 @@ from dataclasses import fields, is_dataclass
 from types import ModuleType
 
 import click
+import sources
 from shown import DOCS, check, documents, refresh
 
 from peakmem.cli import VERBS, group
@@ -30,8 +31,8 @@ from peakmem.measuring.engine import COMMON, said
 from peakmem.measuring.summary import FIGURES
 from peakmem.passes.assume import ASSUMPTIONS, DEFAULT_ASSUMPTION
 from peakmem.pipeline import estimate
+from peakmem.report import ledger, prediction, reconciliation, replay, training, training_check
 from peakmem.report import model as report
-from peakmem.report import prediction, reconciliation, replay, training, training_check
 from peakmem.training import scenario
 from peakmem.zoo import NETWORKS
 
@@ -212,6 +213,50 @@ def operators_page() -> str:
     return "\n".join(out)
 
 
+DEVICES = """\
+# Devices
+
+`peakmem devices` prints this list, `peakmem devices NAME` one of them with every source;
+[](../guides/devices.md) says how to write your own. {count} devices; "≈": nobody was found who says what the system
+leaves to a process, and all of memory as it is printed is taken.
+"""
+KIND_TITLES = {
+    "gpu": "Graphics cards", "accelerator": "Accelerators", "computer": "Computers with one memory",
+    "board": "Boards with an operating system", "phone": "Phones", "mcu": "Microcontrollers", "limit": "Limits",
+}  # fmt: skip
+
+
+def devices_page() -> str:
+    """Every device by kind: what is printed, what it is in bytes, what a process gets, who says so."""
+    from peakmem.devices import KINDS, listed
+    from peakmem.render.devices import gets, size
+
+    out = [DEVICES.format(count=len(listed()))]
+    columns = ("name", "device", "RAM as printed", "RAM", "a process gets", "storage", "source")
+    for kind in KINDS:
+        rows = []
+        for row in listed():
+            if row.kind != kind:
+                continue
+            told = (row.source, row.memory_source, row.usable_source, row.storage_source)
+            sources = ", ".join(dict.fromkeys(_source(text) for text in told if text))
+            rows.append((f"`{row.name}`", row.title, row.memory or "–", size(row.memory_bytes), gets(row),
+                         size(row.storage_bytes), sources))  # fmt: skip
+        out += [f"## {KIND_TITLES[kind]}", "", table(columns, rows, columns[2:6]), ""]
+    return "\n".join(out)
+
+
+def _source(text: str) -> str:
+    """A source with its address as a link, short."""
+
+    def link(match: re.Match[str]) -> str:
+        address = match.group().rstrip(",:;.")
+        shown = re.sub(r"^https?://(www[.])?(github[.]com/)?", "", address)
+        return f"[{shown[:40]}{'…' * (len(shown) > 40)}]({address}){match.group()[len(address) :]}"
+
+    return re.sub(r"https?://\S+", link, text)
+
+
 FORMATS = """\
 # Formats
 
@@ -334,6 +379,36 @@ def reconciliation_page() -> str:
     return "\n".join([RECONCILIATION, *own])
 
 
+LEDGER = """\
+# Claims
+
+The language of [files of claims](../guides/claims.md), and the report of `peakmem check-claims`.
+
+A claim is computed in Python's syntax, which is read and never run: numbers (exact), strings, lists, `+ - * / // % **`,
+comparisons, `and or not`, `a if b else c`, `min max sum abs round floor ceil len all any`, and the functions below.
+Any function that counts a network takes settings of the context as keywords: `weights(dtype="int8", width=0.5)`. Another
+`network` starts from its own options; batch and dtype stay.
+"""
+
+
+def ledger_page() -> str:
+    """The functions of claims by group, what stands for them, settings, and the report field by field."""
+    from peakmem.ledger.context import KEYS
+    from peakmem.ledger.file import QUANTITIES
+    from peakmem.ledger.functions import FUNCTIONS
+
+    out = [LEDGER]
+    for title in dict.fromkeys(one.group for one in FUNCTIONS.values()):
+        rows = [(f"`{one.usage}`", one.what) for one in FUNCTIONS.values() if one.group == title]
+        out += [f"## Functions: {title}", "", table(("function", "what it gives"), rows), ""]
+    quantities = [(f"`{name}`", f"`{text}`") for name, text in QUANTITIES.items()]
+    out += ["## Quantities", "", "`quantity: NAME` for `compute`; any convention or function goes by its name.", ""]
+    out += [table(("quantity", "stands for"), quantities), "", "## Settings", ""]
+    out += [", ".join(f"`{name}`" for name in KEYS) + ".", "", "## Report", ""]
+    out += [f"`peakmem.check_claims`, `--json` and `peakmem schema ledger`: `{ledger.SCHEMA}`.", ""]
+    return "\n".join([*out, *_classes(ledger, ledger.Ledger)])
+
+
 ENGINES = """\
 # Engines
 
@@ -406,8 +481,10 @@ MAKERS: Mapping[str, Callable[[], str]] = {
     "assumptions.md": assumptions_page,
     "cli.md": cli_page,
     "conventions.md": conventions_page,
+    "devices.md": devices_page,
     "engines.md": engines_page,
     "formats.md": formats_page,
+    "claims.md": ledger_page,
     "measurement.md": measurement_page,
     "operators.md": operators_page,
     "prediction.md": prediction_page,
@@ -452,6 +529,7 @@ def run() -> int:
     if not options.check and not options.outputs:
         return 0
     faults = [f"docs/reference/{name} is out of date: python docs/generate.py" for name in outdated()]
+    faults += [f"docs/sources/{name} is out of date: python docs/sources.py" for name in sources.outdated()]
     faults += [fault for path in documents() for fault in check(path)]
     print("\n".join(faults) or "up to date")
     return 1 if faults else 0

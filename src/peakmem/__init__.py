@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from peakmem._version import __version__
 
 if TYPE_CHECKING:
+    from peakmem.budgets.checking import check
     from peakmem.engines.prediction import Processor
     from peakmem.errors import (
         FormatError,
@@ -29,31 +30,49 @@ if TYPE_CHECKING:
         UnboundDimension,
         UsageError,
     )
+    from peakmem.filesize.predict import file_size
+    from peakmem.fitting.fit import fit
     from peakmem.ir.builder import GraphBuilder
     from peakmem.ir.graph import Graph, Operator, Tensor
+    from peakmem.growth import what_grew
+    from peakmem.ledger import check_claims
     from peakmem.measurement import list_engines, measure
     from peakmem.measuring.record import Measurement
     from peakmem.pipeline import compare, estimate, load
     from peakmem.prediction import predict
+    from peakmem.pricing import cost
     from peakmem.reconciliation import reconcile
     from peakmem.rehearsal import train
+    from peakmem.report.check import Check
     from peakmem.report.comparison import Comparison
+    from peakmem.report.cost import Cost
+    from peakmem.report.file_size import FileSize
+    from peakmem.report.formula import PeakFormula
+    from peakmem.report.fit import Fit
+    from peakmem.report.growth import Growth
     from peakmem.report.model import Estimate
     from peakmem.report.prediction import Predictions
     from peakmem.report.reconciliation import Reconciliation
     from peakmem.report.training import Training
+    from peakmem.scaling import peak_formula
     from peakmem.training.scenario import Scenario
 
 _HOMES = {
+    "Check": "peakmem.report.check",
     "Comparison": "peakmem.report.comparison",
+    "Cost": "peakmem.report.cost",
     "Estimate": "peakmem.report.model",
+    "FileSize": "peakmem.report.file_size",
+    "Fit": "peakmem.report.fit",
     "FormatError": "peakmem.errors",
     "Graph": "peakmem.ir.graph",
     "GraphBuilder": "peakmem.ir.builder",
     "GraphError": "peakmem.errors",
+    "Growth": "peakmem.report.growth",
     "Measurement": "peakmem.measuring.record",
     "MissingLibrary": "peakmem.errors",
     "Operator": "peakmem.ir.graph",
+    "PeakFormula": "peakmem.report.formula",
     "PeakmemError": "peakmem.errors",
     "Predictions": "peakmem.report.prediction",
     "Processor": "peakmem.engines.prediction",
@@ -64,26 +83,39 @@ _HOMES = {
     "Training": "peakmem.report.training",
     "UnboundDimension": "peakmem.errors",
     "UsageError": "peakmem.errors",
+    "check": "peakmem.budgets.checking",
+    "check_claims": "peakmem.ledger",
     "compare": "peakmem.pipeline",
+    "cost": "peakmem.pricing",
     "estimate": "peakmem.pipeline",
+    "file_size": "peakmem.filesize.predict",
+    "fit": "peakmem.fitting.fit",
     "list_engines": "peakmem.measurement",
     "load": "peakmem.pipeline",
     "measure": "peakmem.measurement",
+    "peak_formula": "peakmem.scaling",
     "predict": "peakmem.prediction",
     "reconcile": "peakmem.reconciliation",
     "train": "peakmem.rehearsal",
+    "what_grew": "peakmem.growth",
 }
 
 __all__ = [
+    "Check",
     "Comparison",
+    "Cost",
     "Estimate",
+    "FileSize",
+    "Fit",
     "FormatError",
     "Graph",
     "GraphBuilder",
     "GraphError",
+    "Growth",
     "Measurement",
     "MissingLibrary",
     "Operator",
+    "PeakFormula",
     "PeakmemError",
     "Predictions",
     "Processor",
@@ -95,14 +127,21 @@ __all__ = [
     "UnboundDimension",
     "UsageError",
     "__version__",
+    "check",
+    "check_claims",
     "compare",
+    "cost",
     "estimate",
+    "file_size",
+    "fit",
     "list_engines",
     "load",
     "measure",
+    "peak_formula",
     "predict",
     "reconcile",
     "train",
+    "what_grew",
 ]
 
 

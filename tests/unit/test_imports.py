@@ -34,8 +34,8 @@ ALLOWED: dict[str, set[str]] = {
     "conventions": {"ir", "layers", "liveness", "passes", "study"},
     "measuring": {"errors", "units", "dtypes"},
     "devices": {"errors", "units"},
-    "training": {"errors", "units", "dtypes", "frontends", "ir", "measuring", "zoo"},
-    "render": {"engines", "measuring", "report", "training", "units"},
+    "training": {"errors", "units", "dtypes", "formula", "frontends", "ir", "measuring", "zoo"},
+    "render": {"devices", "engines", "measuring", "report", "training", "units"},
 }
 # the parts of the package named here import those and no other; what stands later may import more
 ANALYSES = {"binding", "conventions", "layers", "liveness", "naming", "parameters", "passes", "study", "timeline"}
@@ -46,27 +46,50 @@ ALLOWED["claims"] = ALLOWED["comparison"] | {"frontends"}
 ALLOWED["pipeline"] = ALLOWED["claims"] | {"comparison", "zoo"}
 ALLOWED["conversion"] = GROUND | {"binding", "frontends", "ir", "measuring", "pipeline", "zoo"}
 ALLOWED["delivery"] = {"conversion", "errors", "measuring"}
+ALLOWED["filesize"] = GROUND | {"binding", "frontends", "ir", "parameters", "passes", "pipeline", "report"}
+ALLOWED["pricing"] = GROUND | {"filesize", "ir", "parameters", "report"}
 ALLOWED["measurement"] = {"delivery", "conversion", "errors", "measuring"}
 ALLOWED["prediction"] = {"binding", "delivery", "engines", "errors", "ir", "measuring", "pipeline", "report"}
 ALLOWED["reconciliation"] = ALLOWED["prediction"] | {"prediction"}
 ALLOWED["verdict"] = {"devices", "engines", "report", "training", "units"}
 ALLOWED["producing"] = {"binding", "errors", "frontends", "ir", "pipeline", "report", "training", "zoo"}
 ALLOWED["rehearsal"] = {"devices", "errors", "producing", "report", "training", "verdict"}
+ALLOWED["ledger"] = ALLOWED["pipeline"] | {
+    "devices", "filesize", "pipeline", "prediction", "pricing", "producing", "scaling", "training",
+}  # fmt: skip
 ALLOWED["verification"] = {"errors", "measuring", "report", "training"}
 ALLOWED["replaying"] = {"_version", "report", "training"}
 ALLOWED["cli"] = ALLOWED["pipeline"] | ALLOWED["reconciliation"] | {"claims", "measurement", "reconciliation", "render"}
+ALLOWED["formula"] = set()
+ALLOWED["scaling"] = {
+    "binding", "dtypes", "errors", "formula", "ir", "liveness", "parameters", "passes", "pipeline", "report", "study", "zoo",
+}  # fmt: skip
+ALLOWED["cli"] |= {"scaling"}
+ALLOWED["cli"] |= {"filesize", "pricing"}
+ALLOWED["cli"] |= {"ledger"}
 ALLOWED["cli"] |= {"devices", "rehearsal", "replaying", "training", "verdict", "verification"}
+ALLOWED["growth"] = ALLOWED["pipeline"] | {"pipeline"}
+ALLOWED["processors"] = {"engines", "errors", "measuring", "prediction", "units"}
+ALLOWED["fitting"] = GROUND | {
+    "binding", "devices", "engines", "filesize", "formula", "ir", "liveness", "parameters", "passes", "pipeline",
+    "prediction", "producing", "rehearsal", "report", "scaling", "study", "training", "verdict", "zoo",
+}  # fmt: skip
+ALLOWED["cli"] |= {"fitting", "processors"}
+ALLOWED["budgets"] = ALLOWED["growth"] | {"devices", "filesize", "fitting", "growth", "prediction", "processors", "rehearsal", "training"}
+ALLOWED["cli"] |= {"budgets", "growth", "processors"}
+ALLOWED["pytest_plugin"] = {"budgets", "errors", "units"}
 ALLOWED["__main__"] = {"cli"}
 ALLOWED["__init__"] = {
-    "_version", "engines", "errors", "ir", "measurement", "measuring", "pipeline", "prediction", "reconciliation",
-    "rehearsal", "report", "training",
+    "_version", "budgets", "engines", "errors", "filesize", "fitting", "growth", "ir", "ledger", "measurement",
+    "measuring", "pipeline", "prediction", "pricing", "reconciliation", "rehearsal", "report", "scaling", "training",
 }  # fmt: skip
 
 LIBRARIES: dict[str, tuple[str, ...]] = {
     "click": ("cli/",),
-    "msgspec": ("cli/formats.py", "measuring/record.py", "report/", "training/verify/wire.py"),
+    "msgspec": ("budgets/baseline.py", "cli/formats.py", "measuring/record.py", "report/", "training/verify/wire.py"),
     "numpy": ("conversion/", "ir/shapes/fold_", "measuring/", "training/tracing/content.py", "zoo/export.py"),
     "onnx": ("conversion/", "frontends/onnx/rules.py", "zoo/export.py"),
+    "pytest": ("pytest_plugin.py",),
     "rich": ("render/terminal.py",),
     "torch": (
         "conversion/",
@@ -93,7 +116,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "litert_torch": ("conversion/to_tflite.py",),
     "ai_edge_quantizer": ("conversion/to_tflite.py",),
     "ml_dtypes": ("measuring/arrays.py",),
-    "yaml": ("frontends/table/source.py",),
+    "yaml": ("frontends/table/source.py", "ledger/read.py"),
 }
 # where each library of others may be imported at all
 

@@ -23,10 +23,16 @@ LONGEST_MESSAGE = 4000
 # characters of an error that are shown
 
 VERBS = {
+    "check-claims": ("peakmem.cli.check_claims:command", "Recompute published claims: right, wrong or ambiguous."),
+    "check": ("peakmem.cli.check:command", "Check the budgets of peakmem.toml."),
     "check-table": ("peakmem.cli.check_table:command", "Check a published layer table row by row."),
+    "cost": ("peakmem.cli.cost:command", "What storing copies of a model costs, per dtype."),
+    "devices": ("peakmem.cli.devices:command", "List devices with their memory, and who says each figure."),
+    "compare": ("peakmem.cli.compare:command", "Which operators added the bytes between two states of a network."),
     "engines": ("peakmem.cli.engines:command", "List the engines that can be measured, and their settings."),
     "estimate": ("peakmem.cli.estimate:command", "How much memory a network needs (the default verb)."),
     "convert-check": ("peakmem.cli.convert_check:command", "Compare two readings of one network tensor by tensor."),
+    "fit": ("peakmem.cli.fit:command", "Does it fit a device, how far could it grow, what would make it fit."),
     "formats": ("peakmem.cli.formats:command", "List what is read, what it needs, what cannot be known from it."),
     "measure": ("peakmem.cli.measure:command", "Run a network on engines and tell what memory it took."),
     "reconcile": (
@@ -35,6 +41,7 @@ VERBS = {
     ),
     "replay": ("peakmem.cli.replay:command", "Run a recorded CUDA trace through the simulated allocator."),
     "schema": ("peakmem.cli.schema:command", "Print the JSON schema of a report."),
+    "size": ("peakmem.cli.size:command", "How large the model file would be, by format and dtype."),
     "train": ("peakmem.cli.train:command", "What a training step needs, and whether it fits a device."),
     "verify-train": ("peakmem.cli.verify_train:command", "Run a training step and hold the prediction against it."),
     "zoo": ("peakmem.cli.zoo:command", "List the built-in networks, or write one out as an ONNX file."),

@@ -10,7 +10,22 @@ from typing import Any, TypeVar, cast, overload
 
 from peakmem.errors import FormatError
 from peakmem.measuring import record
-from peakmem.report import claims, comparison, prediction, reconciliation, replay, training, training_check
+from peakmem.report import (
+    check,
+    claims,
+    comparison,
+    cost,
+    file_size,
+    fit,
+    formula,
+    growth,
+    ledger,
+    prediction,
+    reconciliation,
+    replay,
+    training,
+    training_check,
+)
 from peakmem.report.comparison import Comparison
 from peakmem.report.model import SCHEMA, Estimate
 
@@ -18,6 +33,13 @@ Report = TypeVar("Report")
 Written = (
     Estimate
     | Comparison
+    | check.Check
+    | growth.Growth
+    | cost.Cost
+    | file_size.FileSizes
+    | fit.Fit
+    | formula.PeakFormula
+    | formula.Largest
     | prediction.Predictions
     | reconciliation.Reconciliation
     | replay.Replay
@@ -69,9 +91,17 @@ def from_json(text: str | bytes, form: type[Any] = Estimate) -> Any:
 
 
 REPORTS: dict[str, tuple[str, type]] = {
+    "check": (check.SCHEMA, check.Check),
     "claims": (claims.SCHEMA, claims.Claims),
     "comparison": (comparison.SCHEMA, Comparison),
+    "cost": (cost.SCHEMA, cost.Cost),
     "estimate": (SCHEMA, Estimate),
+    "formula": (formula.SCHEMA, formula.PeakFormula),
+    "largest": (formula.LARGEST_SCHEMA, formula.Largest),
+    "file_size": (file_size.SCHEMA, file_size.FileSizes),
+    "fit": (fit.SCHEMA, fit.Fit),
+    "ledger": (ledger.SCHEMA, ledger.Ledger),
+    "growth": (growth.SCHEMA, growth.Growth),
     "measurement": (record.SCHEMA, record.Measurement),
     "prediction": (prediction.SCHEMA, prediction.Predictions),
     "reconciliation": (reconciliation.SCHEMA, reconciliation.Reconciliation),

@@ -24,12 +24,14 @@ class Part:
     convention: str
     # what was counted: "weights + state + live peak [fused]", "TFLM arena", "reserved + CUDA context"
     kind: str
-    # "estimate", "bound"
+    # "exact", "estimate", "lower bound"
     bound_bytes: int | None = None
     said: str = ""
     # where the capacity is from, in words
     shares: tuple[tuple[str, int], ...] = ()
     # what the need is made of, in bytes; adds up to needed_bytes
+    reason: str = ""
+    # why it may fit or cannot be told, or which memory holds it; "" otherwise
 
     @property
     def headroom_bytes(self) -> int:
@@ -53,10 +55,11 @@ class Largest:
 
     knob: str
     # "batch", "resolution", "sequence", "context", "width"
-    value: int
+    value: int | float
     # 0: not even the smallest fits
     needed_bytes: int
-    next_value: int | None
+    # of the part that decides: its bound, or where none is known what is predicted
+    next_value: int | float | None
     # the smallest that does not fit; None where none was found up to the limit of the question
     next_needed_bytes: int | None
     part: str
@@ -108,7 +111,17 @@ class Fit:
     # when it cannot fit on one: how many would hold it, split evenly
     bits_per_weight: float | None = None
     # that weights may have at most, everything else as it is; None where even none would do
+    bits_dtype: str = ""
+    # the widest dtype of no more bits with which the weights have room, as the analysis with it says; "" for none
+    searched: str = ""
+    # how far changes were looked for, and how many analyses that took
     assumptions: tuple[str, ...] = ()
     unknowns: tuple[str, ...] = ()
     peakmem: str = __version__
     schema: str = SCHEMA
+
+    def to_json(self) -> str:
+        """All of it as indented JSON."""
+        from peakmem.report.codec import to_json
+
+        return to_json(self)
