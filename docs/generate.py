@@ -386,8 +386,8 @@ The language of [files of claims](../guides/claims.md), and the report of `peakm
 
 A claim is computed in Python's syntax, which is read and never run: numbers (exact), strings, lists, `+ - * / // % **`,
 comparisons, `and or not`, `a if b else c`, `min max sum abs round floor ceil len all any`, and the functions below.
-Any function that counts a network takes settings of the context as keywords: `weights(dtype="int8", width=0.5)`. Another
-`network` starts from its own options; batch and dtype stay.
+Any function that counts a network takes settings of the context as keywords: `weights(dtype="int8", width=0.5)`.
+Another `network` starts from its own options; batch and dtype stay.
 """
 
 

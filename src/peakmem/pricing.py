@@ -70,6 +70,8 @@ def price_of(given: str | Decimal | int | float, per: str | None = None) -> Pric
     currency, rest = match["before"].strip(), words
     if words and not _charged(words[0]):
         currency, rest = " ".join(part for part in (currency, words[0]) if part), words[1:]
+    if any(sign.isdigit() for sign in currency):
+        raise UsageError(f"{text!r} is no price", expected="one number and a unit", hint=HINT)
     unit = _period(rest, text) if rest else None
     if unit is None and wanted is None:
         raise UsageError(

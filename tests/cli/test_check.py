@@ -36,7 +36,11 @@ def check(run, tmp_path, monkeypatch):
         (V2 + 'peak = "6 MiB"\n', 0, "# budgets: 1 within"),
         (V2 + 'peak = "5 MiB"\nweights = "14 MiB"\n', 1, "# budgets: 1 broken, 1 within"),
         (V2 + '[model.b]\nsource = "b.onnx"\npeak = "1 MiB"\n', 2, "# budgets: 1 not answered"),
-        (V2 + 'peak = "5 MiB"\n[model.b]\nsource = "b.onnx"\npeak = "1 MiB"\n', 1, "# budgets: 1 broken, 1 not answered"),
+        (
+            V2 + 'peak = "5 MiB"\n[model.b]\nsource = "b.onnx"\npeak = "1 MiB"\n',
+            1,
+            "# budgets: 1 broken, 1 not answered",
+        ),
     ],
 )
 def test_exit_codes(check, text, code, first):
@@ -184,7 +188,9 @@ def test_junit_has_what_the_schema_asks_for(check, tmp_path):
     root = ElementTree.parse(tmp_path / "out.xml").getroot()
     assert root.tag == "testsuites"
     for number, suite in enumerate(root):
-        assert {"name", "package", "id", "timestamp", "hostname", "tests", "failures", "errors", "time"} == set(suite.attrib)
+        assert {"name", "package", "id", "timestamp", "hostname", "tests", "failures", "errors", "time"} == set(
+            suite.attrib
+        )
         assert suite.get("id") == str(number)
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", suite.get("timestamp", ""))
         tags = [child.tag for child in suite]
@@ -320,7 +326,7 @@ def test_the_workflow_s_steps_and_the_demonstration(tmp_path):
     assert ElementTree.fromstring(told.junit)[0].get("failures") == "6"
     guide = (ROOT / "docs" / "guides" / "ci.md").read_text("utf-8")
     block = guide.partition("among others:")[2].split("```")[1].splitlines()[1:]
-    printed = "\n".join((ci_demo.told_lines(told)))
+    printed = "\n".join(ci_demo.told_lines(told))
     assert [line for line in block if line not in printed.splitlines()] == []
 
 

@@ -76,7 +76,9 @@ def test_what_is_wrong_is_told(run, tmp_path):
 
 
 def test_it_is_written_whole(run, tmp_path):
-    code, _, _ = run("compare", "mobilenet_v2", "mobilenet_v2:width=1.4", "--top", "1", "--write", "md=a.md", "--json", "a.json")
+    code, _, _ = run(
+        "compare", "mobilenet_v2", "mobilenet_v2:width=1.4", "--top", "1", "--write", "md=a.md", "--json", "a.json"
+    )
     assert code == 0
     assert "| features.17/project |" in (tmp_path / "a.md").read_text()
     data = json.loads((tmp_path / "a.json").read_text())

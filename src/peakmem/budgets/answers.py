@@ -68,6 +68,13 @@ class Answers:
                 return source
         return str(self.folder / source)
 
+    @property
+    def named(self) -> str:
+        """The source as messages name it."""
+        if isinstance(self.source, str | Path):
+            return str(self.source)[:200]
+        return str(getattr(self.source, "name", "") or type(self.source).__name__)[:200]
+
     def value(self, quantity: str) -> Value | Unanswered:
         """The quantity, or why it is not known."""
         try:
@@ -141,7 +148,7 @@ class Answers:
         if not isinstance(self.source, str | Path):
             raise UsageError(
                 "an engine is predicted from a file, a built-in network or package.module:factory",
-                where=type(self.source).__name__, expected="a model that is none in memory",
+                where=self.named, expected="a model that is none in memory",
             )  # fmt: skip
         report = predict(
             str(self.source), engines=[said.engine], settings=said.settings, batch=said.batch,
@@ -253,7 +260,7 @@ class Answers:
         path = Path(self.source) if isinstance(self.source, str | Path) else None
         if path is None or not path.is_file():
             raise UsageError(
-                "the source is no file", where=str(self.source)[:200], expected="a format to predict its file in",
+                "the source is no file", where=self.named, expected="a format to predict its file in",
                 hint='file_format = "onnx"',
             )  # fmt: skip
         beside = [detail.nbytes or 0 for detail in self.estimate.details if detail.name == ".bin file"]

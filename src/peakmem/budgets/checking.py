@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from peakmem import devices
 from peakmem._version import __version__
 from peakmem.budgets.answers import ARENAS, Answers, Unanswered, unanswered
 from peakmem.budgets.baseline import (
@@ -58,9 +57,8 @@ def check(
     if update_baseline and read.baseline is None:
         raise UsageError("no baseline is named", where=str(path), hint='baseline = "peakmem-baseline.json" at the top')
     cases = selected(read, only, files)
-    own = devices.using([str(one) for one in read.devices]) if read.devices else ()
     known = _baseline(read, cases, update_baseline)
-    looked = [_looked(case, read, own, known, update_baseline) for case in cases]
+    looked = [_looked(case, read, known, update_baseline) for case in cases]
     checked = [one for one, _ in looked]
     updated: tuple[Change, ...] = ()
     notes: list[str] = []
@@ -96,12 +94,10 @@ def _baseline(read: Config, cases: Sequence[Case], update: bool) -> Baseline:
     return read_baseline(read.baseline)
 
 
-def _looked(
-    case: Case, read: Config, own: Sequence[devices.Device], known: Baseline, update: bool
-) -> tuple[Checked, Stored | None]:
+def _looked(case: Case, read: Config, known: Baseline, update: bool) -> tuple[Checked, Stored | None]:
     """One case with its findings, and what a baseline keeps of it."""
     began = time.monotonic()
-    look = _Look(case, read, own, known.models.get(case.name))
+    look = _Look(case, read, known.models.get(case.name))
     try:
         findings = tuple(look.findings(update))
         stored = look.stored() if update and case.growths else None
@@ -130,9 +126,9 @@ class _Wanted:
 class _Look:
     """One case, looked at."""
 
-    def __init__(self, case: Case, read: Config, own: Sequence[devices.Device], before: Stored | None) -> None:
+    def __init__(self, case: Case, read: Config, before: Stored | None) -> None:
         self.case, self.read, self.before = case, read, before
-        self.answers = Answers(case.source, case.options, folder=read.folder, own=own)
+        self.answers = Answers(case.source, case.options, folder=read.folder, own=read.known)
         self.values: dict[str, Value] = {}
         self.notes: list[str] = []
         self.configuration = _configuration(case)

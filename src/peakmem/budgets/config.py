@@ -8,16 +8,18 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from peakmem import devices
 from peakmem.budgets.contradictions import refuse_contradictions
 from peakmem.budgets.lines import lines
-from peakmem.budgets.options import Options, Table, read_options
+from peakmem.budgets.options import Options, Table, find_card, read_options
 from peakmem.budgets.sizes import Growth, read_count, read_growth, read_size
 from peakmem.budgets.words import NOT_ON_A_DEVICE, OPTIONS, QUANTITIES, TOP, unknown
+from peakmem.devices import Device
 from peakmem.errors import UsageError
 
 OWN, SHARED = "peakmem.toml", "pyproject.toml"
@@ -87,7 +89,9 @@ class Config:
     cases: tuple[Case, ...]
     baseline: Path | None = None
     devices: tuple[Path, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    # files
+    known: tuple[Device, ...] = ()
+    # devices there are, with those of the files
 
     @property
     def folder(self) -> Path:
@@ -137,21 +141,20 @@ def read_config(path: Path) -> Config:
     models, defaults = top.table("model"), top.table("defaults")
     if not models.row:
         raise UsageError("no model is named", where=top.at("model"), expected="[model.NAME]", hint=HINT)
-    reader = _Reader(path, top, defaults, bool(baseline))
+    folder = path.parent
+    files = tuple(folder / one for one in top.texts("devices"))
+    known = devices.using([str(one) for one in files]) if files else devices.listed()
+    reader = _Reader(path, top, defaults, bool(baseline), known)
     cases = tuple(case for name in models.row for case in reader.model(models.table(name), name))
     refuse_contradictions(cases, top.file)
-    folder = path.parent
-    return Config(
-        path, reader.without_exceptions(cases), folder / baseline if baseline else None,
-        tuple(folder / one for one in top.texts("devices")),
-    )  # fmt: skip
+    return Config(path, reader.without_exceptions(cases), folder / baseline if baseline else None, files, known)
 
 
 class _Reader:
     """Tables of models on their way to cases."""
 
-    def __init__(self, path: Path, top: Table, defaults: Table, baseline: bool) -> None:
-        self.path, self.top, self.defaults, self.baseline = path, top, defaults, baseline
+    def __init__(self, path: Path, top: Table, defaults: Table, baseline: bool, known: Sequence[Device]) -> None:
+        self.path, self.top, self.defaults, self.baseline, self.known = path, top, defaults, baseline, known
         self.words = (*OPTIONS, *QUANTITIES)
         for key in NOT_ON_A_DEVICE:
             if key in defaults.row:
@@ -169,7 +172,7 @@ class _Reader:
         devices = table.table("device")
         for source, suffix, fault in self.sources(table):
             whole = f"{name}{suffix}"
-            options = read_options(merged)
+            options = read_options(merged, self.known)
             case = self.case(merged, whole, "", source, options, fault)
             if case.budgets or case.growths or case.fits or not devices.row:
                 yield case
@@ -191,8 +194,10 @@ class _Reader:
         fits = own.row.get("fits", True)
         if not isinstance(fits, bool):
             raise UsageError("a device fits or need not", where=own.at("fits"), expected="fits = false")
+        if fits:
+            find_card(own, "", device, self.known)
         merged.row = {key: value for key, value in row.items() if key != "fits"}
-        case = self.case(merged, f"{name}@{device}", device, source, read_options(merged), fault)
+        case = self.case(merged, f"{name}@{device}", device, source, read_options(merged, self.known), fault)
         return _with(case, fits=(FitBudget(device, own.line()),) if fits else ())
 
     def merged(self, table: Table, order: Sequence[Table]) -> _Merged:
@@ -210,7 +215,10 @@ class _Reader:
             Budget(key, _allowed(table, key), str(table.row[key]), table.line(key)) for key in QUANTITIES
             if key in table.row
         )  # fmt: skip
-        fits = () if device else tuple(FitBudget(one, table.line("fits")) for one in table.texts("fits"))
+        named = () if device else table.texts("fits")
+        for one in named:
+            find_card(table, "fits", one, self.known)
+        fits = tuple(FitBudget(one, table.line("fits")) for one in named)
         return Case(
             name, name.partition("@")[0], device, source, options, table.line(), budgets, tuple(self.growths(table)),
             fits, fault,
@@ -239,7 +247,12 @@ class _Reader:
     def sources(self, table: Table) -> Iterator[tuple[str, str, str]]:
         """(source, what it adds to the name, why it is not there) of the model, or of each file of a pattern."""
         source, folder = table.text("source"), self.path.parent
-        if (folder / source).exists() or not _PATTERN.search(source):
+        try:
+            there = (folder / source).exists()
+        except OSError as fault:
+            yield source, "", f"{source[:80]!r} is no name of a file ({fault.strerror})"
+            return
+        if there or not _PATTERN.search(source):
             yield source, "", ""
             return
         pattern = Path(source)
@@ -247,7 +260,7 @@ class _Reader:
             raise UsageError("a pattern from the root", where=table.at("source"), expected="one below this folder")
         try:
             found = sorted(one for one in folder.glob(source) if not one.name.startswith("."))
-        except (ValueError, NotImplementedError) as wrong:
+        except (ValueError, NotImplementedError, OSError) as wrong:
             raise UsageError(f"{source!r} is no pattern: {wrong}", where=table.at("source")) from None
         if not found:
             yield source, "", f"no file is like {source!r} in {folder}"

@@ -113,11 +113,10 @@ def look(
     found = answers.value(quantity)
     if isinstance(found, Unanswered):
         raise UsageError(found.reason, hint=found.hint)
-    name = str(source) if isinstance(source, str) else getattr(source, "name", "") or type(source).__name__
     why = answers.why(quantity)
     if quantity in ("peak", "resident", "arena"):
         why = why or _alive(answers)
-    return Held(name, found, why)
+    return Held(str(source) if isinstance(source, str) else answers.named, found, why)
 
 
 def _alive(answers: Answers) -> tuple[str, ...]:

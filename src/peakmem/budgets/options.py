@@ -7,13 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, cast, get_args
 
+from peakmem import devices
 from peakmem.budgets.lines import Path
 from peakmem.budgets.words import OF_THE_GRAPH, TRAIN, unknown
+from peakmem.devices import Device as Card
 from peakmem.errors import UsageError
 from peakmem.training.scenario import Device, Implementation, Lora, Optimizer, Precision, Scenario
 
 _DIMS = re.compile(r"^[0-9]{1,18}([x×,][0-9]{1,18})*$")
 LARGEST = 10**18
+NO_TRAINING = ("mcu", "accelerator", "phone", "limit")
+# kinds of devices that PyTorch trains nothing on
+LONGEST = 4000
+# characters of a text
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +113,15 @@ class Table:
         value = self.row.get(key, usual)
         if not isinstance(value, str) or (key in self.row and not value.strip()):
             raise UsageError(f"{key!r} is no text", where=self.at(key), expected=f'{key} = "…"')
+        self._printable(key, value)
         return value.strip()
+
+    def _printable(self, key: str, text: str) -> None:
+        if not text.isprintable() or len(text) > LONGEST:
+            raise UsageError(
+                f"{key!r} is no text that can be typed", where=self.at(key),
+                expected=f"printable characters, {LONGEST:,} at most",
+            )  # fmt: skip
 
     def whole(self, key: str) -> int | None:
         """A whole number of 1 or more."""
@@ -131,7 +145,9 @@ class Table:
         listed = [value] if isinstance(value, str) else value
         if not isinstance(listed, list) or not all(isinstance(one, str) and one.strip() for one in listed):
             raise UsageError(f"{key!r} is no list of texts", where=self.at(key), expected=f'{key} = ["…", "…"]')
-        return tuple(one.strip() for one in listed)
+        for one in listed:
+            self._printable(key, one)
+        return tuple(dict.fromkeys(one.strip() for one in listed))
 
     def said(self, key: str) -> dict[str, str]:
         """A table of names and plain values, each as it is typed on the command line."""
@@ -144,8 +160,11 @@ class Table:
         return out
 
 
-def read_options(table: Table) -> Options:
+def read_options(table: Table, known: Sequence[Card]) -> Options:
     """What the table says of how the model is looked at.
+
+    Args:
+        known: the devices there are.
 
     Raises:
         UsageError: a value that does not fit, or two that contradict each other, with their line.
@@ -155,7 +174,7 @@ def read_options(table: Table) -> Options:
         table.whole("batch"), _shapes(table), _dims(table), table.texts("input"), table.text("dtype"),
         table.text("assume"), table.switch("hold_inputs", False), table.text("format"), table.said("option"),
         table.text("engine"), tuple(f"{name}={value}" for name, value in settings.items()), table.text("processor"),
-        table.texts("files"), table.text("file_format"), _training(table),
+        table.texts("files"), table.text("file_format"), _training(table, known),
     )  # fmt: skip
     _checked(table, made)
     return made
@@ -227,15 +246,14 @@ def _dims(table: Table) -> dict[str, int]:
     return {name: inner.whole(name) or 1 for name in inner.row}
 
 
-def _training(table: Table) -> Training | None:
+def _training(table: Table, known: Sequence[Card]) -> Training | None:
     if "train" not in table.row:
         return None
     if isinstance(table.row["train"], bool):
         return Training(Scenario()) if table.row["train"] else None
     inner = table.table("train")
     inner.known(tuple(TRAIN), "key of a training step")
-    device = inner.text("device", "cpu")
-    kind, name = _device(device)
+    kind, name = _device(inner, known)
     precision = inner.text("precision", "float32")
     if precision not in get_args(Precision):
         raise unknown(precision, get_args(Precision), where=inner.at("precision"), what="precision")
@@ -252,12 +270,31 @@ def _training(table: Table) -> Training | None:
     return Training(scenario, name, inner.text("conf"), route)
 
 
-def _device(text: str) -> tuple[Device, str]:
-    """What torch calls the device, and its name where one is meant; that it is there is told when it is looked up."""
-    plain = text.lower()
-    if plain in get_args(Device):
-        return cast(Device, plain), ""
-    return "cuda", text
+def _device(table: Table, known: Sequence[Card]) -> tuple[Device, str]:
+    """What torch calls the device, and its name where one is meant."""
+    text = table.text("device", "cpu")
+    if text.lower() in get_args(Device):
+        return cast(Device, text.lower()), ""
+    card = find_card(table, "device", text, known)
+    if card.kind in NO_TRAINING:
+        raise UsageError(
+            f"PyTorch trains nothing on {card.title}", where=table.at("device"), expected="a GPU or a computer",
+            hint='device = "v100-16gb"',
+        )  # fmt: skip
+    return card.processor, card.name
+
+
+def find_card(table: Table, key: str, name: str, known: Sequence[Card]) -> Card:
+    """The device called `name`.
+
+    Raises:
+        UsageError: there is none, with the line of the key.
+    """
+    try:
+        return devices.find(name, known)
+    except UsageError as fault:
+        hint = fault.hint.removeprefix("--device ")
+        raise UsageError(fault.what, where=table.at(key), expected=fault.expected, hint=hint) from None
 
 
 def _optimizer(table: Table) -> Optimizer | None:

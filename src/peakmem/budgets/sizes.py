@@ -11,6 +11,8 @@ from peakmem.units import format_bytes, parse_size
 
 _PERCENT = re.compile(r"^\s*\+?([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*%\s*$")
 _COUNT = re.compile(r"^\s*([0-9][0-9_,]*(?:\.[0-9]+)?)\s*([kKMGB]?)\s*$")
+LARGEST = 2**63 - 1
+# bytes or elements; no address space has more
 _TIMES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
 # of counts; bytes are never written so
 
@@ -47,6 +49,8 @@ def read_size(value: object, where: str) -> int:
         nbytes = parse_size(text)
     except UsageError as fault:
         raise UsageError(fault.what, where=where, expected=fault.expected, hint='"2 MiB"') from None
+    if nbytes > LARGEST:
+        raise UsageError(f"a budget of {text[:80]}", where=where, expected="less than 8,192 PiB", hint='"2 MiB"')
     if nbytes <= 0:
         raise UsageError(f"a budget of {format_bytes(nbytes)}", where=where, expected="more than 0", hint='"2 MiB"')
     return nbytes
@@ -66,6 +70,8 @@ def read_count(value: object, where: str) -> int:
         count = int(found) if found.denominator == 1 else None
     if count is None:
         raise UsageError(f"{_said(value)} is no count", where=where, expected="a whole number", hint="4_200_000")
+    if count > LARGEST:
+        raise UsageError(f"a budget of {str(count)[:40]} …", where=where, expected=f"at most {LARGEST:,}")
     if count <= 0:
         raise UsageError(f"a budget of {count:,}", where=where, expected="more than 0", hint="4_200_000")
     return count

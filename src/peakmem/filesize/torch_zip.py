@@ -80,11 +80,19 @@ def module_versions(stored: Sequence[Stored], scopes: Iterable[str]) -> dict[str
     found: dict[str, int] = {"": 1}
     paths = [one.name.rpartition(".")[0] for one in stored]
     counted = {name.rpartition(".")[0] for name in (one.name for one in stored) if name.endswith("num_batches_tracked")}
-    for path in (*paths, *(scope.rpartition("/")[2] for scope in scopes)):
+    for path in (*paths, *map(_module, scopes)):
         parts = path.split(".") if path else []
         for end in range(1, len(parts) + 1):
             found.setdefault(".".join(parts[:end]), 1)
     return {name: BATCH_NORM_VERSION if name in counted else version for name, version in found.items()}
+
+
+def _module(scope: str) -> str:
+    """The module that a scope names: "more/more.0" and "more/0" are both more.0."""
+    path = ""
+    for part in scope.split("/"):
+        path = part if not path or part.startswith(f"{path}.") else f"{path}.{part}"
+    return path
 
 
 def writable(dtype: DType) -> bool:

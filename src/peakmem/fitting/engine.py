@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 EMBEDDED = ("tflm",)
 # engines without a system under them: RAM is the arena, weights are read where they are stored
+OWN = "peakmem "
+# a step of a conversion that is this package's and takes no time
 ON_64_BITS = "pointers of 8 bytes, as the profile was measured with: a microcontroller's tail is smaller"
 WITHOUT_SYSTEM = ("mcu",)
 WITH_SYSTEM = ("computer", "board", "phone")
@@ -58,7 +60,8 @@ def answered(
         else f"the profile of {found.engine} was never measured: no bound is known"
     )  # fmt: skip
     missing = tuple(f"{one.what}: {one.reason}" for one in found.unmodelled)
-    return Answer(report.name, tuple(parts), 0, 0, 0, (*said, *found.notes, *report.notes), missing)
+    converted = any(not step.tool.startswith(OWN) for step in found.steps)
+    return Answer(report.name, tuple(parts), 0, 0, 0, (*said, *found.notes, *report.notes), missing, converted)
 
 
 def _goes(question: Question, place: Place) -> None:

@@ -126,7 +126,8 @@ def _trained(
 def _answered(answers: Answers, question: Question, where: Place, wanted: tuple[str, ...], search: str) -> Fit:
     found = answers.of(question)
     turned = _knobs(question, where)
-    share = None if where.kind not in SPLIT_OVER or found.holds else _devices_needed(found, where)
+    alone = not question.engine and where.kind in SPLIT_OVER
+    share = _devices_needed(found, where) if alone and not found.holds else None
     site = Site(question, where, turned, _kinds(question), share)
     listed: list[Tried] = []
     said = ""
@@ -145,13 +146,18 @@ def _answered(answers: Answers, question: Question, where: Place, wanted: tuple[
         said = _searched(looking, answers.count - before)
     elif hopeless:
         said = "no change was looked for: none of them gives a size to what has none"
+    looked_for, left = turned, tuple[str, ...]()
+    if found.converted and search != "all" and turned:
+        names = ", ".join(knob.name for knob in turned)
+        looked_for, left = (), (f"the largest {names} was not looked for: the model would be converted for each value "
+                                "(--try all does it; a file that the engine reads needs none)",)  # fmt: skip
     bits = _bits(found) if found.outcome == "does not fit" else None
     return Fit(
         found.name, where.name, where.title, "inference", question.engine, found.outcome, found.parts,
         tuple(part.name for part in found.parts if part.outcome == "does not fit"), found.gap,
-        tuple(_readings(where, found)), tuple(_largest(answers, question, turned)), tuple(listed), share,
+        tuple(_readings(where, found)), tuple(_largest(answers, question, looked_for)), tuple(listed), share,
         None if bits is None else float(bits), "" if bits is None else _dtype_of(bits, answers, question), said,
-        found.assumptions, found.unknowns,
+        (*found.assumptions, *left), found.unknowns,
     )  # fmt: skip
 
 

@@ -25,6 +25,8 @@ OF_WEIGHTS = ("width",)
 # those that move what is stored
 FINEST = {"width": Fraction(1, 20)}
 # steps of options that are no whole numbers
+RESIDENT = ("weights", "state", "live peak")
+# shares that the formula gives
 FORMED = ("batch", "sequence", "context")
 # knobs whose formula is asked
 STEPS = (1, 2, 4, 8, 16, 32)
@@ -183,14 +185,18 @@ def _solved(answers: Answers, question: Question, knob: Knob) -> int | None:
     room = next(part for part in now.parts if part.name == answers.place.ram.name)
     if not now.live_bytes or room.kind == "lower bound":
         return None
-    beside = _compared(room) - now.live_bytes
+    # the state grows with the batch, and with the weights in RAM it is part of what is solved
+    whole = not answers.place.weights_in_flash and not question.weights and question.devices == 1
+    own = sum(nbytes for name, nbytes in room.shares if name in RESIDENT) if whole else now.live_bytes
+    beside = _compared(room) - own
     if beside > room.capacity_bytes:
         return None
     from peakmem.scaling import largest as solve
 
     try:
         found = solve(
-            question.source, knob.name, room.capacity_bytes, fixed_bytes=beside, quantity="live",
+            question.source, knob.name, room.capacity_bytes, fixed_bytes=beside,
+            quantity="resident" if whole else "live",
             inputs=question.inputs or None, batch=question.batch, dims=dict(question.dims),
             dtype=question.dtype or None, assume=question.assume, form=question.form, options=dict(question.options),
         )  # fmt: skip
@@ -253,7 +259,11 @@ def _option(option: str) -> Callable[[Question, Fraction], Question]:
 
 
 def _of_file(question: Question, graph: Graph) -> Iterator[Knob]:
-    """The dimensions that were given by name, and the rows and columns of a square image."""
+    """The dimensions that were given by name, a cache's room, the rows and columns of a square image."""
+    if graph.format == "hf_config" and "context" in dict(question.options):
+        now = dict(question.options)["context"]
+        if now.isdecimal():
+            yield Knob("context", Fraction(now), Fraction(1), Fraction(1), Fraction(2**24), _context)
     for name, size in {**graph.defaults, **dict(question.dims)}.items():
         if name != "batch" and "." not in name:
             yield Knob(name, Fraction(size), Fraction(1), Fraction(1), Fraction(2**24), _dim(name))
@@ -272,6 +282,10 @@ def _of_file(question: Question, graph: Graph) -> Iterator[Knob]:
                 _side(only, (batch, *(size for size in shape[1:] if isinstance(size, int))), axes),
             )  # fmt: skip
             return
+
+
+def _context(question: Question, value: Fraction) -> Question:
+    return replace(question, options=tuple({**dict(question.options), "context": str(int(value))}.items()))
 
 
 def _dim(name: str) -> Callable[[Question, Fraction], Question]:

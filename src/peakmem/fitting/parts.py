@@ -27,6 +27,8 @@ class Answer:
     matrix_elements: int
     assumptions: tuple[str, ...]
     unknowns: tuple[str, ...]
+    converted: bool = False
+    # whether another tool had to bring the model into the engine's format
 
     @property
     def outcome(self) -> Outcome:

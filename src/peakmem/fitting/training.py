@@ -16,7 +16,7 @@ from peakmem.errors import PeakmemError, UsageError
 from peakmem.fitting import training_rows as rows
 from peakmem.fitting.training_analysis import Analyses, Analysis, Case
 from peakmem.fitting.training_changes import Situation
-from peakmem.fitting.training_largest import Found, Knob, largest
+from peakmem.fitting.training_largest import KNOBS, Found, Knob, largest
 from peakmem.fitting.training_ranks import Ranks, shards, split
 from peakmem.fitting.training_search import Attempt, search
 from peakmem.producing import Made, Producer, Source, is_live, producer
@@ -37,7 +37,7 @@ def fit_training(
     source: object, scenario: Scenario | None = None, device: str | Device | None = None, *,
     capacity: int | None = None, inputs: object = None, shapes: Mapping[str, Sequence[int]] | None = None,
     dims: Mapping[str, int] | None = None, conf: str = "", route: str = "auto", changes: Tries = "auto",
-    most_traces: int = MOST_TRACES,
+    knobs: Sequence[Knob] = KNOBS, most_traces: int = MOST_TRACES,
 ) -> Fit:  # fmt: skip
     """Whether a training step fits, by how much, what is the largest that does, and which changes make it fit.
 
@@ -47,6 +47,7 @@ def fit_training(
         device: by name, or a row of the table; None with a `capacity` alone.
         capacity: bytes that a process gets, instead of what the device's row says.
         changes: "auto" tries them where the step does not fit for sure, "all" always, "none" never.
+        knobs: of which the largest value is looked for, where the step has them.
         most_traces: after so many traced steps nothing more is tried.
 
     Raises:
@@ -66,7 +67,7 @@ def fit_training(
     made = analyses.made(maker.scenario)
     base = Case(_said(maker.scenario, made, analyses), conf)
     there = analyses.of(base)
-    found, unasked = _largest(analyses, base, made, live=is_live(source))
+    found, unasked = _largest(analyses, base, made, knobs, live=is_live(source))
     attempts: list[Attempt] = []
     ranks = None
     if changes == "all" or (changes == "auto" and there.outcome != "fits"):
@@ -119,12 +120,14 @@ def _said(scenario: Scenario, made: Made, analyses: Analyses) -> Scenario:
 
 
 def _largest(
-    analyses: Analyses, base: Case, made: Made, *, live: bool
+    analyses: Analyses, base: Case, made: Made, knobs: Sequence[Knob], *, live: bool
 ) -> tuple[dict[Knob, Found], list[str]]:  # fmt: skip
     """The largest value of each knob that the step has, and why it has not the others."""
     found: dict[Knob, Found] = {}
     unasked = []
     for knob, start in _knobs(base.scenario, made):
+        if knob not in knobs:
+            continue
         if knob != "batch" and getattr(base.scenario, knob) is None:
             if live:
                 continue  # its sizes are in its own code

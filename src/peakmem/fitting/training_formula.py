@@ -10,11 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from itertools import pairwise
-from typing import get_args
 
 from peakmem import rehearsal
 from peakmem.errors import UsageError
-from peakmem.fitting.training_largest import STEPS, Knob
+from peakmem.fitting.training_largest import KNOBS, STEPS, Knob
 from peakmem.formula.polynomial import Polynomial
 from peakmem.producing import Source, producer
 from peakmem.report.formula import Formula, Gap, PeakFormula, Piece
@@ -23,7 +22,6 @@ from peakmem.training.envelope import Reign, Sample, Series, Stretch, difference
 from peakmem.training.log import Category, Log
 from peakmem.training.scenario import Scenario
 
-KNOBS: tuple[Knob, ...] = get_args(Knob)
 MEANING: dict[Knob, str] = {
     "batch": "samples of one forward", "sequence": "tokens of one sample", "resolution": "side of an image, in pixels",
 }  # fmt: skip
@@ -150,7 +148,8 @@ def _notes(whole: Series, stretch: Stretch, highest: Sequence[Reign], stride: in
         where = ", ".join(f"from {-(-reign.low // stride) * stride:,} on" for reign in doubtful)
         yield f"{len(whole.irregular):,} storages follow no polynomial ({', '.join(named)}): " + (
             f"a line that no trace exceeds stands for them, so that the peak {where} is at most this"
-            if doubtful else "none of them is there at the peak, even if each took the most that was traced"
+            if doubtful
+            else "none of them is there at the peak, even if each took the most that was traced"
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from peakmem.errors import PeakmemError
 from peakmem.fitting.training_analysis import Analyses, Analysis, Case, varied
@@ -17,6 +17,7 @@ from peakmem.training.envelope import Series, last_within, reigns, series, stret
 from peakmem.training.log import Log
 
 Knob = Literal["batch", "sequence", "resolution"]
+KNOBS: tuple[Knob, ...] = get_args(Knob)
 STEPS: dict[Knob, int] = {"batch": 1, "sequence": 64, "resolution": 32}
 # between neighbours: sizes of one residue class, in which strides of convolutions and tiles of attention do not round
 

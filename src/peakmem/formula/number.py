@@ -121,7 +121,10 @@ class Number(int):
     trace: Trace
 
     def __new__(cls, found: Polynomial, trace: Trace) -> Number:
-        made = super().__new__(cls, _whole(found(trace.x0)))
+        whole, rest = divmod(found.numerator(trace.x0), found.denominator)
+        if rest:
+            raise ValueError(f"{found} is not whole: a polynomial left its class")
+        made = super().__new__(cls, whole)
         made.polynomial = found
         made.trace = trace
         return made
@@ -226,11 +229,18 @@ class Number(int):
         """Whether the sign of self - other is one of `signs`."""
         if other is self:
             return 0 in signs
-        found = _lifted(other)
-        if found is None:
-            return NotImplemented
-        gap = self.polynomial - found
-        here = gap.numerator(self.trace.x0)
+        mine = self.polynomial
+        if other.__class__ is int:  # by far the most common question
+            here = int.__sub__(self, other)
+            gap = Polynomial((mine.coefficients[0] - other * mine.denominator, *mine.coefficients[1:]))
+        else:
+            found = _lifted(other)
+            if found is None:
+                return NotImplemented
+            if found == mine:
+                return 0 in signs
+            gap = mine - found
+            here = gap.numerator(self.trace.x0)
         answer = ((here > 0) - (here < 0)) in signs
         if not gap.constant:
             self.trace.ask(gap, frozenset(signs) if answer else ANY_SIGN - frozenset(signs))

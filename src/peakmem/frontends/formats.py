@@ -166,7 +166,7 @@ BUILT_IN: tuple[FrontEnd, ...] = (
         "layer_table", "layer table", (".csv", ".tsv", ".md", ".yaml", ".yml"), _layer_table,
         later("peakmem.frontends.table.reader:read_layer_table"),
         reads="layers as people write them: conv 3x3x3x32 s2 in 224x224x3",
-        unknown="branches that no row names; YAML needs peakmem[yaml]",
+        unknown="branches that no row names",
     ),
 )  # fmt: skip
 # asked in this order; each knows its own bytes

@@ -181,7 +181,7 @@ class Search:
         """The same of another network: a number may have slipped a row."""
         contexts, called = tuple(self.scope.seen), names(self.expression)
         networks = {one.network for one in contexts}
-        if called & {*EXPENSIVE, *LAYER, "layer", "layers", "live", "measured"}:
+        if called & {*EXPENSIVE, *LAYER, "layer", "layers", "live", "measured", "train", "phase_peak"}:
             return
         if len(networks) == 1 and is_built_in(contexts[0].network):
             for other in NETWORKS:

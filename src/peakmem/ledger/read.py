@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from peakmem.errors import FormatError, MissingLibrary
+from peakmem.errors import FormatError
 
 LARGEST = 1 << 20
 # bytes
@@ -48,7 +48,6 @@ def read(path: Path, shown: str = "") -> Node:
 
     Raises:
         FormatError: it cannot be read, is too large, or is no YAML.
-        MissingLibrary: there is no YAML parser.
     """
     where = shown or str(path)
     try:
@@ -70,12 +69,8 @@ def tree(text: str, where: str) -> Node:
 
     Raises:
         FormatError: it is no YAML, or holds what is not read here.
-        MissingLibrary: there is no YAML parser.
     """
-    try:
-        yaml = import_module("yaml")
-    except ImportError:
-        raise MissingLibrary("PyYAML", extra="yaml", purpose="a file of claims") from None
+    yaml = import_module("yaml")
     loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
     if text.lstrip()[:1] in ("{", "["):
         text = text.replace(

@@ -80,16 +80,12 @@ def plain(value: Fraction, places: int = 4) -> str:
 
 def decimal(value: Fraction) -> str:
     """Bytes in both readings of a unit, exact at the end: `14.02 MB = 13.37 MiB (14,019,488 B)`."""
-    if value.denominator != 1:
-        value = Fraction(round(value, 2))
-        if value.denominator != 1:
-            return f"{plain(value)} B"
-    whole = int(value)
+    whole, exact = round(value), plain(value, 6)
     if abs(whole) < 1000:
-        return f"{whole:,} B"
+        return f"{exact} B"
     iec = format_bytes(whole)
     both = format_bytes(whole, "si") + (f" = {iec}" if not iec.endswith(" B") else "")
-    return f"{both} ({whole:,} B)"
+    return f"{both} ({exact} B)"
 
 
 def said(item: Item, units: Units | None = None) -> str:

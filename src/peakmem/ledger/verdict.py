@@ -180,5 +180,5 @@ def _off(one: Amount, computed: Value, name: str, worth: Fraction) -> str:
     unit = f" {name}" if name else ""
     sign = "+" if difference > 0 else "\u2212"
     ratio = f", {plain(near.value / value, 3)} times the value" if value else ""
-    which = "" if one.high is None else "its lower end " if near is one.low else "its upper end "
-    return f"{which}{sign}{plain(abs(difference), 3)}{unit}{ratio}"
+    which = "" if one.high is None else " at its lower end" if near is one.low else " at its upper end"
+    return f"{sign}{plain(abs(difference), 3)}{unit}{which}{ratio}"

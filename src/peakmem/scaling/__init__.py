@@ -27,6 +27,8 @@ from peakmem.scaling.pieces import BEYOND, LARGEST_VALUE, Explorer, Fault, Finer
 
 MOST_CLASSES = 512
 # more residues than that are not all looked at
+FEW_CLASSES = 4
+# with more of them, the formula of each is checked at its ends and where it was read off
 
 Source = str | Path | Graph | object
 
@@ -236,6 +238,7 @@ def _covered(
         if len(residues) > MOST_CLASSES:
             residues = [near % modulus]
         classes: dict[int, Ranges] = {}
+        explorer.lean = len(residues) > FEW_CLASSES
         try:
             for residue in residues:
                 classes[residue] = explorer.cover(modulus, residue, low, high, near)

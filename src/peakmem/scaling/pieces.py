@@ -108,6 +108,8 @@ class Explorer:
     traced: dict[int, Traced] = field(default_factory=dict)
     lost: int = 0
     # ranges that plain evaluation did not bear out
+    lean: bool = False
+    # fewer checks of each formula, where there are many
     guessed: str = ""
     # what a bare number was used for
 
@@ -224,7 +226,8 @@ class Explorer:
             if span.anchor < span.high:
                 yield span.anchor + modulus, span.high
             return
-        places = {span.anchor, *_samples(span.low, span.high, span.anchor, modulus), *doubts}
+        samples = () if self.lean else _samples(span.low, span.high, span.anchor, modulus)
+        places = {span.anchor, span.low, span.high, *samples, *doubts}
         wrong = [x for x in sorted(places) if not span.agrees(x, self.plain(x))]
         low, high = span.low, span.high
         below, above = [x for x in wrong if x < span.anchor], [x for x in wrong if x > span.anchor]

@@ -9,6 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
+from tests.unit.fitting import training_steps  # noqa: E402
+
 from peakmem.devices import Device  # noqa: E402
 from peakmem.errors import UsageError  # noqa: E402
 from peakmem.fitting.training import fit_training  # noqa: E402
@@ -16,7 +18,6 @@ from peakmem.fitting.training_changes import CHANGES, Change, register  # noqa: 
 from peakmem.fitting.training_prices import ORDER, PRICES  # noqa: E402
 from peakmem.rehearsal import train  # noqa: E402
 from peakmem.training.scenario import Optimizer, Scenario  # noqa: E402
-from tests.unit.fitting import training_steps  # noqa: E402
 
 MIB = 1 << 20
 ROOM = 50 * MIB
@@ -102,7 +103,8 @@ def test_each_change_is_what_training_says_of_it(tight):
 @needs_cuda
 def test_those_that_fit_are_ranked_by_price_and_sets_are_minimal(tight):
     kinds = {change.name: change.kind for change in CHANGES.values()} | {"split": "devices"}
-    assert [one.rank for one in tight.changes if one.rank] == list(range(1, 1 + sum(one.rank > 0 for one in tight.changes)))
+    ranks = [one.rank for one in tight.changes if one.rank]
+    assert ranks == list(range(1, 1 + len(ranks)))
     said = [price.said for price in PRICES]
     ranked = [one for one in tight.changes if one.rank]
     order = [(one.outcome != "fits", said.index(one.price.split(" (")[0])) for one in ranked]
@@ -122,7 +124,7 @@ def test_a_step_that_fits_is_not_changed_unless_asked():
 @needs_cuda
 def test_the_units_of_the_printed_size_are_read_both_ways():
     """A card of "1 GB" whose need lies between 10^9 and 2^30."""
-    sized = Device("toy", "Toy", "gpu", "1 GB", 10**9, "here", context_bytes=0, context_source="here", capability=(8, 0))
+    sized = Device("toy", "Toy", "gpu", "1 GB", 10**9, "here", capability=(8, 0), context_bytes=0)
     base = on_cuda(batch=1)
     largest = fit_training(training_steps.many, base, sized, changes="none").largest[0]
     found = fit_training(training_steps.many, replace(base, batch=largest.next_value), sized, changes="none")
@@ -159,7 +161,7 @@ def test_a_step_of_its_own_has_no_batch_to_be_turned():
 
 @needs_cuda
 def test_the_table_of_changes_is_open():
-    mine = Change("mine", "half the width of a sum", "data", "for the test", lambda here: ("freeze=0.*",))
+    mine = Change("mine", "half the width of a sum", "data", "for the test", lambda _: ("freeze=0.*",))
     register(mine)
     try:
         found = fit_training(training_steps.blocks, on_cuda(), capacity=20 * MIB, most_traces=4)

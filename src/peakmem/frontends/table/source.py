@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from peakmem.errors import FormatError, MissingLibrary
+from peakmem.errors import FormatError
 
 LARGEST_FILE = 4 << 20
 # bytes; a layer table of a thousand rows has a fiftieth of that
@@ -63,7 +63,6 @@ def sheets(path: Path) -> list[Sheet]:
 
     Raises:
         FormatError: not text, or larger than any layer table.
-        MissingLibrary: a YAML file without a YAML parser.
     """
     where = str(path)
     try:
@@ -242,10 +241,7 @@ def _flat(value: object, where: str) -> str:
 
 def _parsed(text: str, where: str) -> Any:
     """The YAML document as dicts, lists and strings; nothing is constructed, aliases and tags are refused."""
-    try:
-        yaml = import_module("yaml")
-    except ImportError:
-        raise MissingLibrary("PyYAML", extra="yaml", purpose="a layer table in YAML") from None
+    yaml = import_module("yaml")
     try:
         depth = 0
         for events, event in enumerate(yaml.parse(text, Loader=yaml.BaseLoader)):

@@ -1,0 +1,76 @@
+"""ncnn files, against those that pnnx 20261020 wrote from this package's ONNX files: bytes of .bin and of .param."""
+
+import pytest
+
+from peakmem.dtypes import INT8
+from peakmem.filesize.ncnn_network import number
+from peakmem.filesize.predict import FORMATS, file_size, of_graph
+from peakmem.ir.builder import GraphBuilder
+
+WRITTEN = [
+    ("squeezenet1_1", "float32", 4942088, 4496),
+    ("mobilenet_v1:width=0.25,resolution=96", "float32", 1869456, 3418),
+    ("mobilenet_v2", "float32", 13951476, 8226),
+    ("mobilenet_v2", "float16", 7011956, 8226),
+    ("mobilenet_v3_small", "float32", 10147416, 10493),
+    ("shufflenet_v2", "float32", 9082284, 10377),
+    ("resnet18", "float32", 46738932, 4145),
+    ("alexnet", "float16", 122222400, 1250),
+    ("alexnet_2012", "float32", 243860928, 1442),
+    ("vgg16", "float16", 276741984, 2393),
+    ("efficientnet_b0", "float32", 21070488, 15916),
+    ("googlenet", "float32", 26470728, 9463),
+    ("unet:resolution=188", "float32", 124122724, 4122),
+    ("unet_256", "float32", 124127332, 3707),
+    ("lstm_2layer", "float32", 3678232, 241),
+    ("vit_s16", "float32", 88203048, 23186),
+    ("densenet161", "float32", 115423524, 50834),
+]
+
+
+@pytest.mark.parametrize(("name", "dtype", "binary", "text"), WRITTEN)
+def test_what_pnnx_wrote(name, dtype, binary, text):
+    size = file_size(name, "ncnn", dtype)
+    assert {part.name: part.nbytes for part in size.files} == {".ncnn.bin": binary, ".ncnn.param": text}
+    assert sum(part.nbytes for part in size.parts) == size.nbytes == binary + text
+    assert size.low_bytes <= size.nbytes <= size.high_bytes
+
+
+def test_int8_by_hand():
+    """As ncnn2int8 stores it: a tag of 4 bytes, weights up to a multiple of 4, biases, scales."""
+    b = GraphBuilder("tiny")
+    x = b.input("x", (1, 3, 8, 8))
+    y = b.relu(b.conv(x, 5, kernel=3, bias=True))  # 135 weights, 5 biases, 5 + 1 scales
+    y = b.depthwise(y, kernel=3)  # 45 weights, 5 + 1 scales
+    graph = b.finish(b.linear(b.flatten(b.global_average_pool(y)), 3))  # 15 weights, 3 biases, 3 + 1 scales
+    size = of_graph(graph, FORMATS["ncnn"], INT8)
+    binary = (4 + 136 + 20 + 24) + (4 + 48 + 24) + (4 + 16 + 12 + 16)
+    assert size.files[1].nbytes == binary
+    assert (size.part("weights"), size.part("biases"), size.part("quantisation")) == (195, 32, 64)
+    assert (size.part("header"), size.part("padding")) == (12, 5)
+
+
+def test_norms_that_are_not_folded_are_four_vectors():
+    folded, plain = (file_size("resnet18", "ncnn", fold=fold) for fold in (True, False))
+    channels = 4800  # of its 20 norms
+    assert plain.tensor_bytes - folded.tensor_bytes == 4 * (4 * channels - channels)
+    assert folded.part("norms") == folded.part("statistics") == 0
+
+
+def test_what_has_no_rule_is_named():
+    b = GraphBuilder("odd")
+    graph = b.finish(b.one("DepthToSpace", b.input("x", (1, 4, 8, 8)), blocksize=2))
+    size = of_graph(graph, FORMATS["ncnn"], None)
+    assert size.kind == "estimate"
+    assert any("1 × DepthToSpace" in note for note in size.notes)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1e-5, "1.000000e-5"), (1e-6, "1.000000e-6"), (0.0005, "0.0005"), (8.0, "8.0"), (0.0, "0.0"),
+        (1 / 6, "0.166666672"), (2, "2.0"), (0.75, "0.75"),
+    ],
+)  # fmt: skip
+def test_numbers_as_pnnx_spells_them(value, text):
+    assert number(value) == text

@@ -1,0 +1,91 @@
+"""The largest value that fits, against every value tried one by one."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+
+from peakmem.fitting.answers import Answers
+from peakmem.fitting.knobs import knobs, largest
+from peakmem.fitting.place import place
+from peakmem.fitting.question import Question
+
+
+def found(source, where, name, **asked):
+    answers = Answers(where)
+    question = Question(source, **asked)
+    knob = next(one for one in knobs(question) if one.name == name)
+    return answers, question, knob, largest(answers, question, knob)
+
+
+@pytest.mark.parametrize(
+    ("source", "where", "name", "asked"),
+    [
+        ("squeezenet1_1:classes=10", place("stm32f407"), "resolution", {"dtype": "int8", "file": "weights"}),
+        ("squeezenet1_1", place("30MiB"), "batch", {}),
+        ("lstm_2layer", place("5MiB"), "sequence", {}),
+        ("mobilenet_v1", place("7MiB"), "width", {}),
+    ],
+)
+def test_every_value_up_to_it_fits_and_the_next_does_not(source, where, name, asked):
+    answers, question, knob, it = found(source, where, name, **asked)
+    fits = []
+    value = knob.least
+    while value <= Fraction(str(it.next_value)) + 2 * knob.step:
+        fits.append((value, answers.of(knob.turned(question, value)).holds))
+        value += knob.step
+    assert Fraction(str(it.value)) == max(value for value, holds in fits if holds)
+    assert Fraction(str(it.next_value)) == min(value for value, holds in fits if not holds)
+    parts = answers.of(knob.turned(question, Fraction(str(it.value)))).parts
+    part = next(part for part in parts if part.name == it.part)
+    assert it.needed_bytes == part.bound_bytes <= part.capacity_bytes < it.next_needed_bytes
+
+
+def test_the_batch_of_a_network_without_control_flow_is_solved():
+    """Weights and 602,112 B of image and first output and more a sample: what the formula says is evaluated, too."""
+    *_, it = found("resnet50", place("16GiB"), "batch")
+    assert it.proof.startswith("solved from the formula")
+    weights, live = 102_440_608, 9_633_792
+    assert it.value == (16 * 2**30 - weights) // live
+    assert it.needed_bytes == weights + live * it.value
+    assert it.next_needed_bytes == weights + live * (it.value + 1)
+
+
+def test_a_state_that_grows_with_the_batch_is_solved_too(tmp_path):
+    (tmp_path / "config.json").write_text(
+        '{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64, "intermediate_size": 128,'
+        '"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 100,'
+        '"max_position_embeddings": 128, "torch_dtype": "float32"}'
+    )
+    asked = {"options": (("context", "128"),), "dims": (("sequence", 64),)}
+    answers, question, knob, it = found(str(tmp_path / "config.json"), place("8MiB"), "batch", **asked)
+    assert it.proof.startswith("solved")
+    assert answers.of(knob.turned(question, Fraction(it.value))).holds
+    assert not answers.of(knob.turned(question, Fraction(it.value) + 1)).holds
+    names = [one.name for one in knobs(question)]
+    assert names == ["batch", "context", "sequence"]
+
+
+def test_not_even_the_smallest():
+    *_, it = found("mobilenet_v2", place("1MiB"), "batch")
+    assert (it.value, it.needed_bytes, it.next_value) == (0, 0, 1)
+    assert it.next_needed_bytes > 1 << 20
+
+
+def test_what_the_network_refuses_is_no_value():
+    """GPT-2 has 1024 positions: a longer input has none."""
+    *_, it = found("gpt2_small", place("8GiB"), "context")
+    assert (it.value, it.next_value) == (1024, None)
+
+
+def test_resolutions_that_a_network_takes():
+    """U-Net without padding takes 16n + 12; a vision transformer multiples of its patches."""
+    steps = {name: next(one for one in knobs(Question(name)) if one.name == "resolution") for name in ("unet", "vit_s16")}
+    assert (steps["unet"].least, steps["unet"].step) == (188, 16)
+    assert (steps["vit_s16"].least, steps["vit_s16"].step) == (16, 16)
+
+
+def test_without_ram_only_what_moves_the_file():
+    assert [one.name for one in knobs(Question("mobilenet_v2"), has_ram=False)] == ["width"]
+    assert [one.name for one in knobs(Question("resnet50"), has_ram=False)] == []
