@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import peakmem
-from peakmem.errors import FormatError, MissingLibrary, PeakmemError
+from peakmem.errors import FormatError, PeakmemError
 from peakmem.frontends import recognise
 from peakmem.frontends.table.reader import read_layer_table, read_rows
 from peakmem.frontends.table.source import LARGEST_FILE, LARGEST_YAML
@@ -326,12 +325,6 @@ def test_yaml_is_read_safely(written, text, message):
     with pytest.raises(FormatError) as fault:
         written(text, "t.yaml")
     assert message in str(fault.value)
-
-
-def test_yaml_without_its_library(written, monkeypatch):
-    monkeypatch.setitem(sys.modules, "yaml", None)
-    with pytest.raises(MissingLibrary, match=r"pip install 'peakmem\[yaml\]'"):
-        written("- conv 3x3x3x8 in 8x8x3\n", "t.yaml")
 
 
 def test_a_file_that_is_not_utf8(tmp_path):

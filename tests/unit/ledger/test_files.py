@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peakmem.errors import FormatError, MissingLibrary, PeakmemError
+from peakmem.errors import FormatError, PeakmemError
 from peakmem.ledger import check_claims
 from peakmem.ledger.file import claims
 from peakmem.ledger.read import tree
@@ -173,12 +173,6 @@ def test_names_as_papers_write_them(tmp_path):
         for name, count in (("ResNet-50", 25_557_032), ("MobileNetV2", 3_504_872), ("VGG 16", 138_357_544))
     )
     assert checked(tmp_path, text).right == 3
-
-
-def test_without_a_parser_it_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "yaml", None)
-    with pytest.raises(MissingLibrary, match=r"pip install 'peakmem\[yaml\]'"):
-        checked(tmp_path, "claims: []")
 
 
 def test_ids_are_chosen_by_name_and_pattern(tmp_path):
