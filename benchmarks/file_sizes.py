@@ -95,16 +95,24 @@ def onnx_int8(spec: str, folder: Path) -> Iterator[dict[str, Any]]:
         def get_next(self) -> Any:
             return next(self.given, None)
 
-    quantization.quantize_static(
-        str(path),
-        str(made),
-        Reader(),
-        quant_format=quantization.QuantFormat.QDQ,
-        per_channel=True,
-        weight_type=quantization.QuantType.QInt8,
-        activation_type=quantization.QuantType.QInt8,
-    )
-    yield cell(spec, "onnx", predicted(spec, "onnx", "int8"), made.stat().st_size, "onnxruntime quantize_static")
+    import onnx
+
+    model = onnx.load(path)
+    model.opset_import[0].version = 21  # the first with int4
+    onnx.save(model, path)
+    for dtype, kind in (("int8", quantization.QuantType.QInt8), ("int4", quantization.QuantType.QInt4)):
+        Reader.given = iter([feeds])
+        quantization.quantize_static(
+            str(path),
+            str(made),
+            Reader(),
+            quant_format=quantization.QuantFormat.QDQ,
+            per_channel=True,
+            weight_type=kind,
+            activation_type=quantization.QuantType.QInt8,
+        )
+        size = predicted(spec, "onnx", dtype)
+        yield cell(spec, "onnx", size, made.stat().st_size, "onnxruntime quantize_static")
 
 
 def ncnn(spec: str, folder: Path) -> Iterator[dict[str, Any]]:

@@ -31,7 +31,7 @@ from peakmem.measuring.engine import COMMON, said
 from peakmem.measuring.summary import FIGURES
 from peakmem.passes.assume import ASSUMPTIONS, DEFAULT_ASSUMPTION
 from peakmem.pipeline import estimate
-from peakmem.report import ledger, prediction, reconciliation, replay, training, training_check
+from peakmem.report import formula, ledger, prediction, reconciliation, replay, training, training_check
 from peakmem.report import model as report
 from peakmem.training import scenario
 from peakmem.zoo import NETWORKS
@@ -349,6 +349,12 @@ TRAINING_CHECK = f"""\
 What `peakmem verify-train --json` writes and `peakmem schema training_check` describes as a JSON schema,
 `{training_check.SCHEMA}`. Sizes are exact bytes.
 """
+FORMULA = """# A formula as data
+
+What `peakmem MODEL --symbolic SIZE --json -` writes, and `peakmem.peak_formula` returns; with `--within` it is
+`Largest`, which `peakmem.scaling.largest` returns. JSON schemas: `peakmem schema formula`, `peakmem schema largest`.
+The guide is [the peak as a formula](../guides/formula.md).
+"""
 REPLAY = f"""\
 # Replay
 
@@ -365,6 +371,11 @@ def training_check_page() -> str:
 def replay_page() -> str:
     """The replay's classes field by field."""
     return "\n".join([REPLAY, *_classes(replay, replay.Replay)])
+
+
+def formula_page() -> str:
+    """The classes of a formula and of the largest value that fits, field by field."""
+    return "\n".join([FORMULA, *_classes(formula, formula.PeakFormula)])
 
 
 def prediction_page() -> str:
@@ -485,6 +496,7 @@ MAKERS: Mapping[str, Callable[[], str]] = {
     "engines.md": engines_page,
     "formats.md": formats_page,
     "claims.md": ledger_page,
+    "formula.md": formula_page,
     "measurement.md": measurement_page,
     "operators.md": operators_page,
     "prediction.md": prediction_page,

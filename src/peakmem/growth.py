@@ -122,14 +122,17 @@ def _side(one: Snapshot) -> Side:
 
 
 def _quantities(a: Snapshot, b: Snapshot) -> Iterable[Quantity]:
-    yield Quantity("live peak", "bytes", a.peak_bytes, b.peak_bytes)
+    peaks = tuple(one.peak_bytes if one.operators else None for one in (a, b))
+    # a source of weights alone says nothing of activations
+    yield Quantity("live peak", "bytes", *peaks)
     yield Quantity("weights", "bytes", a.weights_bytes, b.weights_bytes)
     if a.state_bytes or b.state_bytes:
         yield Quantity("state", "bytes", a.state_bytes, b.state_bytes)
-    yield Quantity(
-        "weights + state + live peak", "bytes", a.peak_bytes + a.weights_bytes + a.state_bytes,
-        b.peak_bytes + b.weights_bytes + b.state_bytes,
-    )  # fmt: skip
+    resident = tuple(
+        None if peak is None else peak + one.weights_bytes + one.state_bytes
+        for peak, one in zip(peaks, (a, b), strict=True)
+    )
+    yield Quantity("weights + state + live peak", "bytes", *resident)
     yield Quantity("parameters", "elements", a.parameters, b.parameters)
     if a.file_bytes is not None or b.file_bytes is not None:
         yield Quantity("file", "bytes", a.file_bytes, b.file_bytes)
@@ -143,7 +146,9 @@ def _notes(a: Snapshot, b: Snapshot) -> Iterable[str]:
         if here != there:
             yield f"{title}: {here or 'none'} in A, {there or 'none'} in B; a part of the difference comes from that"
     for letter, one in (("A", a), ("B", b)):
-        if one.kind == "lower bound":
+        if not one.operators:
+            yield f"{letter} holds weights alone: its activations are not known"
+        elif one.kind == "lower bound":
             yield f"{letter} is a lower bound: what has no known size is not counted"
 
 

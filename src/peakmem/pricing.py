@@ -24,6 +24,7 @@ DIGITS = 400
 LARGEST_PRICE, SMALLEST_PRICE = Decimal(10) ** 12, Decimal(10) ** -18
 LARGEST_COPIES = 10**15
 LARGEST_MONTHS = 12_000
+LARGEST_BYTES = 10**24
 LONGEST_PRICE = 60
 # characters
 HINT = '--price "0.023 USD/GB-month"'
@@ -210,7 +211,9 @@ def _sizes(
         if format is not None:
             raise UsageError("a size has no format", where=str(source), hint="name a model, or leave --format out")
         if given < 1:
-            raise UsageError(f"a size of {given} bytes", where=str(source), expected="1 byte or more")
+            raise UsageError(f"a size of {given} bytes", expected="1 byte or more", hint="98MB")
+        if given > LARGEST_BYTES:
+            raise UsageError("a size beyond all storage", expected=f"at most {LARGEST_BYTES:.0e} bytes", hint="98MB")
         return str(source), "size as given", [given * _bits(one) // _bits(wanted[0]) for one in wanted]
     from peakmem.filesize.predict import format_called, of_graph, prepared
     from peakmem.parameters import parameters
@@ -237,6 +240,8 @@ def _given_bytes(source: object) -> int | None:
     """Bytes that `source` says, when it is a size and no model."""
     if isinstance(source, int) and not isinstance(source, bool):
         return source
+    if isinstance(source, str) and len(source) > LONGEST_PRICE and source[:LONGEST_PRICE].isdigit():
+        raise UsageError(f"a size of {len(source)} characters", expected="a number and a unit", hint="98MB")
     if isinstance(source, str) and SIZED.fullmatch(source) and not Path(source).exists():
         return parse_size(source)
     if isinstance(source, str) and re.fullmatch(r"\s*-\s*[0-9].*", source):

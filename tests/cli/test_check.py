@@ -226,6 +226,7 @@ def test_reports_are_written_again_and_other_files_are_not(check, tmp_path):
     assert (code, "the file exists" in err, (tmp_path / "mine.md").read_text()) == (2, True, "# mine\n")
     assert check(text, "--write", "md=mine.md", "--force")[0] == 0
     assert check(text, "--write", "pdf=a.pdf")[0] == 2
+    assert "Try: --format json" in check(text, "--write", "json=-")[2]
 
 
 def test_json_and_junit_on_standard_output(check):

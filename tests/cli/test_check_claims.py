@@ -104,13 +104,13 @@ def test_the_built_in_claims_by_id(run):
     assert "no reading gives it: float32 102.76 MB" in out
 
 
-def test_without_torch_nothing_is_wrong(run, claims, monkeypatch):
+def test_without_torch_a_trace_is_not_computed_and_not_wrong(run, claims, monkeypatch):
     import importlib.util
 
     found = importlib.util.find_spec
     monkeypatch.setattr("peakmem.producing.find_spec", lambda name: None if name == "torch" else found(name))
-    text = "claims: [{claim: 1 GB, compute: 'train(\"peak\", route=\"trace\")', context: {network: resnet18}}]"
+    text = 'claims: [{claim: 1 GB, compute: \'train("peak", route="trace")\', context: {network: resnet18}}]'
     code, out, err = run("check-claims", claims(text))
-    assert (code, err) == (0, "")
+    assert (code, err) == (2, "")
     assert "1 not computed" in out
     assert "pip install 'peakmem[torch]'" in out

@@ -94,6 +94,19 @@ def test_reports_and_models_give_the_same():
     assert (stored.operators, stored.quantities) == (live.operators, live.quantities)
 
 
+def test_weights_alone_grow_without_a_peak(tmp_path):
+    """Four by two float32 more, and nothing is said of activations."""
+    numpy = pytest.importorskip("safetensors.numpy")
+    import numpy as np
+
+    for name, width in (("a", 4), ("b", 6)):
+        numpy.save_file({"w": np.zeros((4, width), np.float32)}, tmp_path / f"{name}.safetensors")
+    report = peakmem.what_grew(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    assert (report.quantity("weights").added, report.quantity("live peak").added) == (32, None)
+    assert [(one.b, one.added_bytes) for one in report.tensors] == [("w", 32)]
+    assert report.notes == tuple(f"{one} holds weights alone: its activations are not known" for one in "AB")
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.lists(st.integers(1, 9), min_size=1, max_size=6))
 def test_every_byte_is_told_whatever_changed(a, b):

@@ -128,6 +128,10 @@ def test_sizes_that_cannot_be():
         cost("0 B", 1, S3)
     with pytest.raises(UsageError, match="below zero"):
         cost("-5 MB", 1, S3)
+    with pytest.raises(UsageError, match="5000 characters"):
+        cost("9" * 5000, 1, S3)
+    with pytest.raises(UsageError, match="beyond all storage"):
+        cost(10**30, 1, S3)
     with pytest.raises(UsageError, match="a size has no format"):
         cost("98 MB", 1, S3, format="onnx")
     with pytest.raises(UsageError, match="has no fixed size"):

@@ -83,7 +83,10 @@ class Answers:
             return unanswered(fault)
 
     def why(self, quantity: str) -> tuple[str, ...]:
-        """What the quantity is made of: tensors alive at the peak, or the largest stored ones' operators."""
+        """What the quantity is made of: what is alive at the peak, or the operators that store most."""
+        if self.options.engine and quantity in ("peak", "resident", "arena"):
+            told = self._kept.get("prediction")
+            return held(told, self.options.engine) if isinstance(told, Candidate) else ()
         known = self._kept.get("estimate")
         if not isinstance(known, Estimate):
             return ()
@@ -223,7 +226,7 @@ class Answers:
         found, name = self.prediction, self.options.engine
         missing = sum(one.nbytes for one in found.unmodelled)
         unsized = any(not one.nbytes for one in found.unmodelled)
-        if quantity == "arena":
+        if quantity == "arena" or (quantity == "peak" and name in ARENAS):
             nbytes, said = (found.details or {}).get(ARENAS.get(name, "")), f"{name}: smallest arena it runs in"
         elif quantity == "resident":
             nbytes, said = found.process_bytes, f"{name}: anonymous memory of its process at the peak"
@@ -308,6 +311,22 @@ def alive(report: Estimate) -> tuple[str, ...]:
     if left:
         shown.append(f"and {len(left):,} more: {format_bytes(sum(one.nbytes for one in left))}")
     return (f"the peak is at {peak.operator} ({peak.op_type}), alive there:", *shown)
+
+
+def held(found: Candidate, engine: str) -> tuple[str, ...]:
+    """What an engine holds at its peak, by category; the parts of its arena where it has one."""
+    details = found.details or {}
+    if engine in ARENAS:
+        parts = {"head": "activations, as they are planned", "tail": "the interpreter's structures"}
+        return tuple(
+            f"{name}: {format_bytes(details[name])} ({said})" for name, said in parts.items() if name in details
+        )
+    top = max(found.moments, key=lambda moment: moment.peak_bytes, default=None)
+    if top is None:
+        return ()
+    most = sorted(top.peak, key=lambda one: -one.nbytes)[: SHOWN + 2]
+    said = [f"{one.category}: {format_bytes(one.nbytes)}{f' ({one.what})' if one.what else ''}" for one in most]
+    return (f"the peak is in {top.phase}{f', at {top.peak_at}' if top.peak_at else ''}, held there:", *said)
 
 
 def _stored(report: Estimate, quantity: str) -> Value:

@@ -23,8 +23,10 @@ from peakmem.budgets.baseline import (
     read_baseline,
     write_baseline,
 )
-from peakmem.budgets.config import Budget, Case, Config, FitBudget, GrowthBudget, find_config, read_config, selected
+from peakmem.budgets.config import Budget, Case, Config, FitBudget, GrowthBudget, read_config
+from peakmem.budgets.file import find_config
 from peakmem.budgets.fits import judged_fit
+from peakmem.budgets.selection import selected
 from peakmem.budgets.words import QUANTITIES
 from peakmem.errors import PeakmemError, UsageError
 from peakmem.growth import grown, snapshot, told
@@ -140,10 +142,19 @@ class _Look:
             return
         for budget in self.case.budgets:
             yield self.budget(budget)
-        if not update:
-            yield from self.growths()
+        yield from self.unstored() if update else self.growths()
         for place in self.case.fits:
             yield self.fits(place)
+
+    def unstored(self) -> Iterator[Finding]:
+        """Growths that a new baseline has nothing for."""
+        for budget in self.case.growths:
+            made = []
+            for wanted in self.wanted():
+                found = self.value(wanted.quantity) if wanted.budget is budget else None
+                if isinstance(found, Unanswered) and (wanted.named or not self.values):
+                    made.append(self.open(wanted.quantity, "growth", budget.growth.written, budget.line, found))
+            yield from self.joined(budget, made)
 
     def all_unanswered(self, reason: Unanswered) -> Iterator[Finding]:
         """Every budget of the case, none of them answered."""
@@ -214,20 +225,23 @@ class _Look:
                 (*budgets, "step_peak", *(("reserved",) if options.train.scenario.device == "cuda" else ()))
             )
             return
-        arena = ("arena",) if options.engine in ARENAS else ()
+        running = ("arena",) if options.engine in ARENAS else ("peak", "resident")
         file = ("file_size",) if options.file_format or source.is_file() else ()
-        yield from dict.fromkeys((*budgets, "peak", "resident", *arena, "weights", "parameters", *file))
+        yield from dict.fromkeys((*budgets, *running, "weights", "parameters", *file))
 
     def growths(self) -> Iterator[Finding]:
         """Every growth judged; those of one budget that nothing can be said of, for one reason, as one."""
         for budget in self.case.growths:
             found = [self.growth(one) for one in self.wanted() if one.budget is budget]
-            made = [one for one in found if one is not None]
-            reasons = {(one.said.partition(" cannot be told: ")[2], one.hint) for one in made}
-            if len(made) > 1 and len(reasons) == 1 and all(one.outcome == "unanswered" for one in made):
-                reason, hint = reasons.pop()
-                made = [self.open("growth", "growth", budget.growth.written, budget.line, Unanswered(reason, hint))]
-            yield from made
+            yield from self.joined(budget, [one for one in found if one is not None])
+
+    def joined(self, budget: GrowthBudget, made: Sequence[Finding]) -> Sequence[Finding]:
+        """The findings of one budget; as one where nothing can be said of any, for one reason."""
+        reasons = {(one.said.partition(" cannot be told: ")[2], one.hint) for one in made}
+        if len(made) < 2 or len(reasons) > 1 or any(one.outcome != "unanswered" for one in made):
+            return made
+        reason, hint = reasons.pop()
+        return [self.open("growth", "growth", budget.growth.written, budget.line, Unanswered(reason, hint))]
 
     def growth(self, wanted: _Wanted) -> Finding | None:
         """One quantity against the baseline; None where neither now nor then anything is known of it."""

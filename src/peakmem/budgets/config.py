@@ -6,15 +6,14 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from peakmem import devices
 from peakmem.budgets.contradictions import refuse_contradictions
+from peakmem.budgets.file import HINT, SHARED, parsed, shown, text_of, tool_of
 from peakmem.budgets.lines import lines
 from peakmem.budgets.options import Options, Table, find_card, read_options
 from peakmem.budgets.sizes import Growth, read_count, read_growth, read_size
@@ -22,10 +21,7 @@ from peakmem.budgets.words import NOT_ON_A_DEVICE, OPTIONS, QUANTITIES, TOP, unk
 from peakmem.devices import Device
 from peakmem.errors import UsageError
 
-OWN, SHARED = "peakmem.toml", "pyproject.toml"
-LARGEST_FILE = 1 << 22
 _PATTERN = re.compile(r"[*?\[]")
-HINT = """a file peakmem.toml with [model.NAME], source = "model.onnx", peak = "2 MiB" (docs/guides/ci.md)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,25 +95,6 @@ class Config:
         return self.file.parent
 
 
-def find_config(start: Path | None = None) -> Path:
-    """peakmem.toml, or a pyproject.toml with [tool.peakmem], in the folder or the nearest one around it.
-
-    Raises:
-        UsageError: there is none.
-    """
-    here = (start or Path.cwd()).resolve()
-    for folder in (here, *here.parents):
-        if (folder / OWN).is_file():
-            return Path(_shown(folder / OWN))
-        shared = folder / SHARED
-        if shared.is_file() and "peakmem" in _text(shared) and "peakmem" in _tool(_parsed(_text(shared), shared)):
-            return Path(_shown(shared))
-    raise UsageError(
-        f"there is no {OWN} and no {SHARED} with [tool.peakmem] in {here} or above", expected="budgets to check",
-        hint=HINT,
-    )  # fmt: skip
-
-
 def read_config(path: Path) -> Config:
     """The file at `path`.
 
@@ -125,14 +102,14 @@ def read_config(path: Path) -> Config:
         UsageError: no such file, not TOML, a key or value that is not understood, budgets that contradict each other;
             each with its line.
     """
-    text = _text(path)
-    data: Mapping[str, Any] = _parsed(text, path)
+    text = text_of(path)
+    data: Mapping[str, Any] = parsed(text, path)
     prefix: tuple[str, ...] = ()
     if path.name == SHARED:
-        data, prefix = _tool(data).get("peakmem", {}), ("tool", "peakmem")
+        data, prefix = tool_of(data).get("peakmem", {}), ("tool", "peakmem")
         if not data:
             raise UsageError("there is no [tool.peakmem]", where=str(path), expected="budgets to check", hint=HINT)
-    top = Table(data, prefix, _shown(path), lines(text.replace("\r\n", "\n")))
+    top = Table(data, prefix, shown(path), lines(text.replace("\r\n", "\n")))
     top.known(tuple(TOP), "key of a budget file")
     baseline = top.text("baseline")
     if isinstance(data.get("model"), list):
@@ -312,95 +289,3 @@ def _with(case: Case, **changes: Any) -> Case:
 def _allowed(table: Table, key: str) -> int:
     read = read_count if QUANTITIES[key].unit == "elements" else read_size
     return read(table.row[key], table.at(key))
-
-
-def selected(config: Config, only: Sequence[str], files: Sequence[str]) -> tuple[Case, ...]:
-    """The cases that are meant: by name or pattern of names, and by the files they are made of.
-
-    Raises:
-        UsageError: a name that no model has.
-    """
-    cases = config.cases
-    for name in only:
-        if not any(_is(case, name) for case in cases):
-            names = sorted({case.name for case in cases} | {case.model for case in cases})
-            raise unknown(name, names, where="--only", what="model")
-    chosen = tuple(case for case in cases if not only or any(_is(case, name) for name in only))
-    if not files:
-        return chosen
-    changed = {Path(one).resolve() for one in files}
-    if config.file.resolve() in changed or any(one.resolve() in changed for one in config.devices):
-        return chosen
-    if config.baseline is not None and config.baseline.resolve() in changed:
-        return chosen
-    return tuple(case for case in chosen if _is_made_of(case, config.folder, changed))
-
-
-def _is(case: Case, name: str) -> bool:
-    whole = (case.name, case.model, case.model.partition("/")[0], f"{case.model.partition('/')[0]}@{case.device}")
-    return any(fnmatchcase(one, name) for one in whole)
-
-
-def _is_made_of(case: Case, folder: Path, changed: set[Path]) -> bool:
-    """Whether a model is made of one of the files: its own, those beside it of the same stem, its code."""
-    from peakmem.frontends.live import is_factory
-
-    source = (folder / case.source).resolve()
-    if source.exists():
-        parts = {(folder / one).resolve() for one in case.options.files}
-        beside = {one for one in changed if one.parent == source.parent and one.name.split(".")[0] == source.stem}
-        inside = {one for one in changed if source in one.parents}
-        return bool(({source} | parts) & changed or beside or inside)
-    return is_factory(case.source) and any(one.suffix == ".py" for one in changed)
-
-
-def _shown(path: Path) -> str:
-    try:
-        return path.resolve().relative_to(Path.cwd()).as_posix()
-    except ValueError:
-        return str(path)
-
-
-def _text(path: Path) -> str:
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "is no file"
-        raise UsageError(f"{path} {what}", expected="a file of budgets", hint=HINT)
-    try:
-        data = path.read_bytes()[: LARGEST_FILE + 1]
-    except OSError as fault:
-        raise UsageError(f"cannot be read ({fault.strerror})", where=str(path)) from None
-    if len(data) > LARGEST_FILE:
-        raise UsageError("the file is too large for one of budgets", where=str(path), expected="4 MiB at most")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as fault:
-        line = data[: fault.start].count(b"\n") + 1
-        raise UsageError("not UTF-8", where=f"{_shown(path)}, line {line}", expected="a TOML file") from None
-
-
-def _parsed(text: str, path: Path) -> Mapping[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as fault:
-        what, _, place = str(fault).rpartition(" (")
-        line = re.search(r"line (\d+)", place)
-        where = f"{_shown(path)}, line {line[1] if line else len(text.splitlines()) or 1}"
-        what = what or str(fault)
-        if what == "Cannot overwrite a value":
-            raise UsageError("a key stands twice, with two values", where=where, expected="one of them") from None
-        table = re.search(r"Cannot declare \('(?:tool', 'peakmem', ')?model', '(.*?)'\) twice", what)
-        if table:
-            raise UsageError(
-                f"two models are called {table[1]!r}", where=where, expected="a name for each",
-                hint=f"[model.{table[1]}-2]",
-            ) from None  # fmt: skip
-        raise UsageError(f"not TOML: {what[0].lower()}{what[1:]}", where=where, hint='peak = "2 MiB"') from None
-    except RecursionError:
-        raise UsageError("nested too deeply", where=_shown(path), expected="a file of budgets") from None
-    except ValueError:
-        raise UsageError("a number is too long", where=_shown(path), expected="a file of budgets") from None
-
-
-def _tool(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    tool = data.get("tool", {})
-    return tool if isinstance(tool, Mapping) and isinstance(tool.get("peakmem", {}), Mapping) else {}

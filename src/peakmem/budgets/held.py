@@ -7,13 +7,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from peakmem.budgets.answers import SHOWN, Answers, Unanswered
+from peakmem.budgets.answers import Answers, Unanswered
 from peakmem.budgets.options import Options
 from peakmem.budgets.sizes import read_count, read_size
 from peakmem.budgets.words import QUANTITIES, unknown
 from peakmem.errors import UsageError
 from peakmem.report.check import Value
-from peakmem.units import format_bytes, format_exact
+from peakmem.units import format_exact
 
 OF_LOOK = ("quantity", "batch", "shapes", "dims", "inputs", "dtype", "assume", "hold_inputs", "engine", "settings",
            "options", "form", "processor", "files", "file_format")  # fmt: skip
@@ -113,21 +113,7 @@ def look(
     found = answers.value(quantity)
     if isinstance(found, Unanswered):
         raise UsageError(found.reason, hint=found.hint)
-    why = answers.why(quantity)
-    if quantity in ("peak", "resident", "arena"):
-        why = why or _alive(answers)
-    return Held(str(source) if isinstance(source, str) else answers.named, found, why)
-
-
-def _alive(answers: Answers) -> tuple[str, ...]:
-    """What an engine holds at its peak, by category."""
-    moments = answers.prediction.moments if answers.options.engine else ()
-    top = max(moments, key=lambda moment: moment.peak_bytes, default=None)
-    if top is None:
-        return ()
-    held = sorted(top.peak, key=lambda one: -one.nbytes)[: SHOWN + 2]
-    said = [f"{one.category}: {format_bytes(one.nbytes)}{f' ({one.what})' if one.what else ''}" for one in held]
-    return (f"the peak is in {top.phase}{f', at {top.peak_at}' if top.peak_at else ''}, held there:", *said)
+    return Held(str(source) if isinstance(source, str) else answers.named, found, answers.why(quantity))
 
 
 def _texts(inputs: object) -> tuple[str, ...]:

@@ -28,7 +28,8 @@ QUANTITIES: dict[str, Quantity] = {
     for one in (
         Quantity(
             "peak", "live peak", "bytes",
-            "activations alive at once, under the execution assumption; with `engine` the heap peak predicted for it",
+            "activations alive at once, under the execution assumption; with `engine` the heap peak predicted for it, "
+            "of one with an arena the arena",
         ),
         Quantity(
             "resident", "resident", "bytes",

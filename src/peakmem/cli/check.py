@@ -76,16 +76,18 @@ def command(
             place = re.match(r"(.*), line (\d+)$", fault.where)
             click.echo(annotation(str(fault), _seen(place[1]) if place else "", int(place[2]) if place else 0))
         raise
+    _show(report, shown, units)
     for kind, target in targets:
         write_text(target, _text(report, kind, units))
     if step is not None:
         _append_summary(step, report, units)
-    _show(report, shown, units)
     return report.exit_code
 
 
 def _check_target(kind: str, target: Path, force: bool) -> None:
     """Refuse to replace what is no report of ours: a CI job writes the same file again and again."""
+    if str(target) == "-":
+        raise UsageError("--write takes a file", expected="a file name", hint=f"--format {kind}")
     ours = {"junit": b"<testsuites", "json": b'"peakmem.check/', "md": b"# budgets: ", "tsv": b"# budgets: "}[kind]
     if target.is_file() and not force:
         with target.open("rb") as file:

@@ -20,7 +20,7 @@ SHARED = ("batch", "inputs", "device", "device_files")
 # options of a training step that an inference has, too
 INFERENCE = (
     "storage", "runtime", "weights_in_flash", "devices", "file", "dtype", "weights_dtype", "assume", "form", "options",
-    "context", "kv_dtype", "attention", "engine", "settings", "processor", "changes",
+    "grow", "context", "kv_dtype", "attention", "engine", "settings", "processor", "changes",
 )  # fmt: skip
 TRAINING = ("conf", "route")
 INSTEAD = {
@@ -90,6 +90,10 @@ def _in_order(command: click.Command) -> click.Command:
     help="Try these alone and together: dtype=int8, weights=int4, assume=inplace, resolution=96, batch=1, devices=2 …",
 )  # fmt: skip
 @click.option(
+    "--grow", "grow", multiple=True, metavar="NAME,…",
+    help="Look for the largest of these alone: batch, resolution, width, context, sequence; none for nothing.",
+)  # fmt: skip
+@click.option(
     "--try", "search", type=click.Choice(("needed", "all", "none")), default="needed", show_default=True,
     help="Look for the cheapest changes that make it fit: when it does not, in any case, never.",
 )  # fmt: skip
@@ -106,10 +110,9 @@ def command(
     reserve: str, runtime: str, weights_in_flash: bool | None, devices: int, shapes: tuple[str, ...],
     dims: tuple[str, ...], dtype: str, weights_dtype: str, assume: str, context: int | None, kv_dtype: str | None,
     attention: str | None, form: str, options: tuple[str, ...], file: str, engine: str, settings: tuple[str, ...],
-    processor: str | None, train: bool, conf: str, route: str, changes: tuple[str, ...], search: Any, try_for: float,
-    units: Units,
-    json_target: str | None, writes: tuple[str, ...], force: bool, batch: int | None, inputs: tuple[str, ...],
-    **step: Any,
+    processor: str | None, train: bool, conf: str, route: str, changes: tuple[str, ...], grow: tuple[str, ...],
+    search: Any, try_for: float, units: Units, json_target: str | None, writes: tuple[str, ...], force: bool,
+    batch: int | None, inputs: tuple[str, ...], **step: Any,
 ) -> int:  # fmt: skip
     """Whether MODEL fits a device: what each memory has to hold, how far it could grow, what would make it fit.
 
@@ -139,7 +142,7 @@ def command(
         options=parse_options(options, context=context, kv_dtype=kv_dtype, attention=attention), devices=devices,
         file=file, change=[name for text in changes for name in text.split(",") if name.strip()], search=search,
         processor=chip, processor_said=processor or "", device_files=device_files, conf=conf, route=route,
-        try_for=try_for,
+        try_for=try_for, grow=_names(grow),
     )  # fmt: skip
     from peakmem.render.fit import blocks
 
@@ -149,6 +152,13 @@ def command(
         said = reasons[0] if reasons else "see Parts"
         click.echo(f"peakmem: error: {report.outcome}: {said}", err=True)
     return EXIT[report.outcome]
+
+
+def _names(grow: tuple[str, ...]) -> tuple[str, ...] | None:
+    """`batch,width` → ("batch", "width"); `none` → (); None where nothing is said."""
+    if not grow:
+        return None
+    return tuple(name.strip() for text in grow for name in text.split(",") if name.strip() not in ("", "none"))
 
 
 def _belongs(ctx: click.Context, train: bool, step: tuple[str, ...]) -> None:

@@ -32,6 +32,10 @@ QUANTISED = frozenset({"Convolution", "ConvolutionDepthWise", "InnerProduct"})
 def sheet(graph: Graph, dtype: DType | None) -> Sheet:
     """The two files that `graph`, its batch norms folded, becomes at float32, float16 or int8; None: as stored."""
     network = layers(graph)
+    readers: dict[str, list[Layer]] = {}
+    for layer in network.layers:
+        for name in layer.inputs:
+            readers.setdefault(name, []).append(layer)
     parts: dict[str, int] = {}
     tags = gaps = 0
     stored: list[Stored] = []
@@ -46,7 +50,8 @@ def sheet(graph: Graph, dtype: DType | None) -> Sheet:
             role = ROLES.get(weight.part, "other")
             stored.append(Stored(weight.name, role, (weight.elements,), kept, weight.elements, 1, 0))
         if _quantised(network, layer, dtype):
-            parts["quantisation"] = parts.get("quantisation", 0) + SCALE * layer.quantised
+            scales = layer.quantised + _hands_on(network, layer, readers, dtype)
+            parts["quantisation"] = parts.get("quantisation", 0) + SCALE * scales
     text = _param(network, dtype)
     binary = sum(parts.values()) + tags + gaps
     strange = sum(network.strange.values())
@@ -54,15 +59,14 @@ def sheet(graph: Graph, dtype: DType | None) -> Sheet:
     if strange:
         named = ", ".join(f"{count} × {name}" for name, count in sorted(network.strange.items()))
         notes.append(f"no rule says what pnnx makes of {named}: their lines are typical ones")
-    slack = strange * UNKNOWN_LINE
-    quantised = sum(_quantised(network, layer, dtype) for layer in network.layers)
+    quantised = any(_quantised(network, layer, dtype) for layer in network.layers)
+    slack = strange * UNKNOWN_LINE + text // (2 if quantised else 10)
     if quantised:
-        notes.append("a convolution that hands int8 to the next one stores one more scale")
+        notes.append("ncnn2int8 writes the .param anew: without defaults, and with shapes where it knows them")
     return Sheet(
         "pnnx" + (" and ncnn2int8" if dtype == INT8 else ""), tuple(stored),
         {"graph": text, "header": tags, "padding": gaps}, ((".ncnn.param", text), (".ncnn.bin", binary)),
-        exact=False, below=slack + text // 10, above=slack + text // 10 + (SCALE + 20) * quantised,
-        notes=tuple(notes), parts=parts,
+        exact=False, below=slack, above=slack, notes=tuple(notes), parts=parts,
     )  # fmt: skip
 
 
@@ -82,6 +86,13 @@ def _quantised(network: Network, layer: Layer, dtype: DType | None) -> bool:
         return False
     own = network.own_dtype(layer.weights[0].name) if layer.weights else None
     return dtype == INT8 or (own is not None and own.kind in ("int", "uint"))
+
+
+def _hands_on(network: Network, layer: Layer, readers: dict[str, list[Layer]], dtype: DType | None) -> bool:
+    """Whether a convolution gives int8 to the next ones, for which it has the scale of its result, too."""
+    after = [reader for name in layer.outputs for reader in readers.get(name, ())]
+    chain = (layer, *after)
+    return bool(after) and all("Conv" in one.kind and _quantised(network, one, dtype) for one in chain)
 
 
 def _param(network: Network, dtype: DType | None) -> int:

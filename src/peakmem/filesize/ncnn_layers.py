@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from peakmem.filesize.kinds import kind_of
 from peakmem.filesize.ncnn_network import Layer, Network, Weight
 from peakmem.filesize.ncnn_rules import RULES, convolution, transpose
 from peakmem.ir.graph import Graph, Operator
-from peakmem.ir.kinds import CONVOLUTIONS, key
+from peakmem.ir.kinds import CONVOLUTIONS
 
 FUSED: Mapping[str, str] = {"Relu": " 9=1", "Sigmoid": " 9=4"}
 # activations that a convolution or product takes over, as its parameters; Clip and LeakyRelu bring numbers
@@ -39,7 +40,7 @@ def layers(graph: Graph) -> Network:
 
 
 def _add(network: Network, operator: Operator) -> None:
-    kind = key(operator)
+    kind = kind_of(operator, network.graph)
     given = [network.blob(name) for name in operator.inputs if name and not network.constant(name)]
     made = tuple(name for name in operator.outputs if name)
     first = made[0] if made else ""
@@ -50,6 +51,10 @@ def _add(network: Network, operator: Operator) -> None:
             network.same[first] = given[0]
         return
     if not given and kind in ("Constant", "Expand"):
+        source = next((name for name in operator.inputs if name and network.stored(name)), "")
+        if source:
+            kept = Weight(source, "weights", network.count(source))
+            network.layers.append(Layer("MemoryData", (), (first,), " 0=1 1=1", (kept,)))
         return
     rule = RULES.get(kind)
     if kind in CONVOLUTIONS and rule is None:
@@ -79,7 +84,7 @@ def _add(network: Network, operator: Operator) -> None:
 
 def _is_nothing(network: Network, operator: Operator, given: list[str]) -> bool:
     """Whether an operator leaves no layer, as its result is its input in a shape without the batch."""
-    kind = key(operator)
+    kind = kind_of(operator, network.graph)
     if kind in NOTHING or (kind == "Concat" and len([name for name in operator.inputs if name]) == 1):
         return True
     if not given:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 
+from peakmem.filesize.kinds import kind_of
 from peakmem.filesize.ncnn_network import Layer, Network, Weight, number
 from peakmem.ir.graph import Operator
-from peakmem.ir.kinds import kernel, key
+from peakmem.ir.kinds import kernel
 
 AXES: Mapping[int, str] = {1: "1D", 2: "", 3: "3D"}
 SIZES: Mapping[str, tuple[int, ...]] = {"kernel": (1, 11, 21), "dilation": (2, 12, 22), "stride": (3, 13, 23)}
@@ -67,7 +68,7 @@ def convolution(network: Network, operator: Operator, given: list[str]) -> Layer
     stored = _matrix(network, operator, outside, bias=bias)
     first = operator.outputs[0]
     group = int(operator.attributes.get("group", 1) or 1)
-    turned = "Transpose" in key(operator)
+    turned = "Transpose" in kind_of(operator, network.graph)
     point = all(dim == 1 for dim in (*shape.window, *network.shape(operator.inputs[0])[1:]))
     if point and axes == 2 and group == 1 and not turned and given[0] in network.flat:
         network.flat.add(first)
@@ -98,7 +99,7 @@ def _gemm(network: Network, operator: Operator, given: list[str]) -> Layer | Non
     outside = network.whole(operator.outputs[0])[-1] if network.whole(operator.outputs[0]) else shape[0]
     bias = len(operator.inputs) > 2 and bool(operator.inputs[2])
     stored = _matrix(network, operator, outside, bias=bias)
-    flat = len(network.whole(operator.inputs[0])) <= 2
+    flat = len(network.whole(operator.inputs[0])) <= 2 or operator.op_type == "InnerProduct"
     if flat:
         network.flat.add(operator.outputs[0])
         return _dense(operator, given, outside, count, stored)
@@ -152,7 +153,7 @@ def _pooling(network: Network, operator: Operator, given: list[str]) -> Layer | 
     axes = len(operator.attributes.get("kernel_shape", ()) or (1, 1))
     pads = tuple(operator.attributes.get("pads", ()) or (0,) * axes)
     values = _window(replace(operator), axes, pads)
-    renamed = {0: "0" if key(operator) == "MaxPool" else "1"}
+    renamed = {0: "0" if kind_of(operator, network.graph) == "MaxPool" else "1"}
     for what, places in (("kernel", (1, 11, 21)), ("stride", (2, 12, 22))):
         for place, source in zip(places, SIZES[what], strict=True):
             if source in values:
@@ -167,16 +168,18 @@ def _pooling(network: Network, operator: Operator, given: list[str]) -> Layer | 
 
 
 def _binary(network: Network, operator: Operator, given: list[str]) -> Layer | None:
-    code = BINARY[key(operator)]
-    if key(operator) == "Mul" and len(given) == 2:
+    code = BINARY[kind_of(operator, network.graph)]
+    if kind_of(operator, network.graph) == "Mul" and len(given) == 2:
         swish = _swish(network, operator, given)
         if swish is not None:
             return swish
     if len(given) == 2:
         return Layer("BinaryOp", tuple(given), operator.outputs[:1], f" 0={code}")
     stored = next((name for name in operator.inputs if name and network.constant(name)), "")
-    if not stored or len(given) != 1:
+    if len(given) != 1:
         return None
+    if not stored:  # the other side is an attribute
+        return Layer("BinaryOp", tuple(given), operator.outputs[:1], f" 0={code} 1=1 2=1.0")
     value = network.value(stored)
     if value is not None:
         return Layer("BinaryOp", tuple(given), operator.outputs[:1], f" 0={code} 1=1 2={number(value)}")
@@ -264,7 +267,7 @@ def _reshape(network: Network, operator: Operator, given: list[str]) -> Layer | 
     if shuffled is not None:
         return shuffled
     shape = network.shape(operator.outputs[0])
-    if len(shape) == 1 and key(operator) in ("Reshape", "Flatten"):
+    if len(shape) == 1 and kind_of(operator, network.graph) in ("Reshape", "Flatten"):
         return Layer("Flatten", tuple(given[:1]), operator.outputs[:1])
     said = _spelled({place: str(dim) for place, dim in zip((0, 1, 2, 11), reversed(shape), strict=False)})
     return Layer("Reshape", tuple(given[:1]), operator.outputs[:1], said)
@@ -310,7 +313,7 @@ def _lrn(network: Network, operator: Operator, given: list[str]) -> Layer | None
 
 
 def _recurrent(network: Network, operator: Operator, given: list[str]) -> Layer | None:
-    kind = key(operator)
+    kind = kind_of(operator, network.graph)
     gates, biases = {"LSTM": (4, 4), "GRU": (3, 4), "RNN": (1, 1)}[kind]
     weight, again = (network.count(name) for name in operator.inputs[1:3])
     hidden = int(operator.attributes.get("hidden_size", 0) or 1)
@@ -359,10 +362,12 @@ def _resize(network: Network, operator: Operator, given: list[str]) -> Layer | N
 def _reduction(network: Network, operator: Operator, given: list[str]) -> Layer | None:
     axes = network.numbers(operator, 1, "axes")
     kept = int(operator.attributes.get("keepdims", 1))
-    if kept == 0 and key(operator) == "ReduceMean" and axes in ((2, 3), (-2, -1), (-1, -2)):
+    if kept == 0 and kind_of(operator, network.graph) == "ReduceMean" and axes in ((2, 3), (-2, -1), (-1, -2)):
         network.flat.add(operator.outputs[0])
     inside = ",".join(str(axis - 1 if axis > 0 else axis) for axis in axes)
-    said = f" 0={REDUCTIONS[key(operator)]} 1={int(not axes)} -23303={len(axes)},{inside} 4={kept} 5=1"
+    said = (
+        f" 0={REDUCTIONS[kind_of(operator, network.graph)]} 1={int(not axes)} -23303={len(axes)},{inside} 4={kept} 5=1"
+    )
     return Layer("Reduction", tuple(given[:1]), operator.outputs[:1], said)
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from peakmem.dtypes import FLOAT32, INT8, DType
+from peakmem.dtypes import FLOAT32, INT4, INT8, DType
 from peakmem.filesize import onnx
 from peakmem.filesize.bits import key, text, varint
 from peakmem.filesize.content import Stored, converted, read_names
+from peakmem.filesize.kinds import translated
 from peakmem.filesize.onnx_quantised import quantised
 from peakmem.filesize.sheet import Sheet
 from peakmem.ir.graph import Graph
@@ -22,11 +23,11 @@ from peakmem.ir.kinds import key as key_of
 
 NODE, OLDEST, NEWEST = 110, 60, 1300
 # bytes of an operator whose names are not known: usual, least and most
-TRACED_NODE, TRACED_OLDEST, TRACED_NEWEST = 960, 90, 2500
+TRACED_NODE, TRACED_OLDEST, TRACED_NEWEST = 1200, 90, 3000
 # of one that torch.onnx.export writes, with the places in the code that it comes from; its older way leaves them out
 WRITTEN = frozenset({"zoo"})
 # front ends whose graphs this package's export writes
-DTYPES = ("float32", "float16", "bfloat16", "float64", "int8", "uint8", "int4", "uint4")
+DTYPES = ("float32", "float16", "bfloat16", "float64", "int8", "int4")
 # that floating weights can be stored at
 WRITERS = {
     "static": "onnxruntime quantize_static", "weights": "onnx.helper, weights quantised before DequantizeLinear",
@@ -98,10 +99,10 @@ def _shifts(graph: Graph) -> frozenset[str]:
 
 
 def _quantised(graph: Graph, stored: Sequence[Stored], dtype: DType, scheme: str, *, own: bool) -> Sheet:
-    made = quantised(graph, stored, dtype, activations=scheme == "static")
+    made = quantised(graph if own else translated(graph), stored, dtype, activations=scheme == "static")
     inside = _inside(made.graph, made.stored, None, own=own)
     inside += sum(onnx.value_info(13, tensor, tensor.dtype) for tensor in made.described) if own else 0
-    written = [replace(one, packed=one.elements) if _pointed(one) else one for one in made.stored]
+    written = [replace(one, packed=one.nbytes) if _pointed(one) else one for one in made.stored]
     notes = (f"the sign of {made.open} zero points is known from data alone",) if made.open else ()
     return _sheet(
         graph,
@@ -117,5 +118,5 @@ def _quantised(graph: Graph, stored: Sequence[Stored], dtype: DType, scheme: str
 
 
 def _pointed(one: Stored) -> bool:
-    """Whether these are zero points of a weight: written one by one, a byte each."""
-    return one.role == "quantisation" and one.dtype == INT8 and not one.packed
+    """Whether these are zero points of a weight: written as numbers, a byte each, or for two of four bits."""
+    return one.role == "quantisation" and one.dtype in (INT8, INT4) and not one.packed

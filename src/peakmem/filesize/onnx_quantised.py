@@ -79,7 +79,7 @@ class _Work:
             return
         base = f"{name}_quantized" if bias else name
         scale = _named(f"{base}_scale", FLOAT32, channels)
-        zero = _named(f"{base}_zero_point", INT32 if bias else INT8, channels)
+        zero = _named(f"{base}_zero_point", INT32 if bias else self.dtype, channels)
         kept = replace(one, name=f"{name}_quantized", dtype=INT32 if bias else self.dtype)
         self.made += [kept, scale, zero]
         result = name if bias else f"{name}{AFTER}"

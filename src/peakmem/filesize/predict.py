@@ -1,20 +1,18 @@
-"""The size of the file that a network would be written as, from its graph alone: what was asked, to a report.
-
-`FORMATS` says of each format which dtypes it takes and whether its writer folds batch norms by itself.
-"""
+"""The size of the file that a network would be written as, from its graph alone: what was asked, to a report."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from peakmem.binding import bound
-from peakmem.dtypes import FLOAT16, FLOAT32, INT8, DType, parse_dtype
-from peakmem.errors import UsageError
-from peakmem.filesize import gguf, ncnn, onnx_file, onnx_source, safetensors, tflite, torch_zip
-from peakmem.filesize.content import Stored, contents, converted, scale
+from peakmem.dtypes import DType, parse_dtype
+from peakmem.errors import PeakmemError, UnboundDimension, UsageError
+from peakmem.filesize import onnx_source
+from peakmem.filesize.content import contents
 from peakmem.filesize.folding import Folded, fold_batch_norms
+from peakmem.filesize.formats import FORMATS, Content, Format, format_called
 from peakmem.filesize.sheet import Sheet
 from peakmem.ir.graph import Graph
 from peakmem.parameters import parameters
@@ -23,130 +21,8 @@ from peakmem.passes.quantise import merge_quantisation
 from peakmem.pipeline import load
 from peakmem.report.file_size import FileSize, FileSizes, Part
 
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """A network as a file would hold it."""
-
-    graph: Graph
-    stored: tuple[Stored, ...]
-    dtype: DType | None
-    # None: as stored
-    norms: int = 0
-    # batch norms that were folded
-    scheme: str = "static"
-    # how whole numbers are chosen
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """A format that files are counted in."""
-
-    name: str
-    title: str
-    count: Callable[[Content], Sheet]
-    takes: Callable[[DType], bool]
-    folds: bool = False
-    # its usual writer folds batch norms
-    products: bool = False
-    # into matrix products, too
-    dtypes: str = ""
-    # what `takes` says yes to, in words
-    described: bool = True
-    # the file holds operators
-    schemes: tuple[str, ...] = ()
-    # ways to whole numbers, the usual one first
-
-
-def _safetensors(content: Content) -> Sheet:
-    return safetensors.sheet(_beside(content))
-
-
-def _checkpoint(content: Content) -> Sheet:
-    scopes = [one.scope for one in content.graph.operators]
-    return torch_zip.sheet(_by_module(_beside(content)), scopes)
-
-
-def _by_module(stored: Sequence[Stored]) -> list[Stored]:
-    """Tensors in the order of a state_dict: module by module, its parameters before its statistics."""
-    places: dict[str, int] = {}
-    for one in stored:
-        places.setdefault(one.name.rpartition(".")[0], len(places))
-    return sorted(stored, key=lambda one: places[one.name.rpartition(".")[0]])
-
-
-def _gguf(content: Content) -> Sheet:
-    return gguf.sheet(_beside(content))
-
-
-def _beside(content: Content) -> list[Stored]:
-    """The tensors of a format without operators: no literals, weights quantised with one scale a channel."""
-    kept = [one for one in content.stored if not one.literal]
-    return converted(kept, content.dtype, lambda one: (scale(one),))
-
-
-def _onnx(content: Content) -> Sheet:
-    return onnx_file.sheet(content.graph, content.stored, content.dtype, scheme=content.scheme)
-
-
-def _ncnn(content: Content) -> Sheet:
-    return ncnn.sheet(content.graph, content.dtype)
-
-
-def _tflite(content: Content) -> Sheet:
-    return tflite.sheet(content.graph, content.dtype, norms=content.norms, scheme=content.scheme)
-
-
-FORMATS: Mapping[str, Format] = {
-    one.name: one
-    for one in (
-        Format(
-            "onnx", "ONNX", _onnx, lambda dtype: dtype.block == 1 and dtype.name in onnx_file.DTYPES,
-            dtypes=", ".join(onnx_file.DTYPES), schemes=("static", "weights"),
-        ),
-        Format(
-            "ncnn", "ncnn, .param and .bin", _ncnn, lambda dtype: dtype in (FLOAT32, FLOAT16, INT8), folds=True,
-            products=True, dtypes="float32, float16, int8",
-        ),
-        Format(
-            "tflite", "TFLite", _tflite, lambda dtype: dtype.name in ("float32", "float16", "int8", "int4"), folds=True,
-            dtypes="float32, float16, int8, int4", schemes=tflite.SCHEMES,
-        ),
-        Format(
-            "safetensors", "safetensors", _safetensors, safetensors.writable, described=False,
-            dtypes=f"{', '.join(safetensors.NAMES)}, int4",
-        ),
-        Format(
-            "pt", "PyTorch state_dict", _checkpoint, torch_zip.writable, described=False,
-            dtypes=", ".join(torch_zip.STORAGES),
-        ),
-        Format(
-            "gguf", "GGUF", _gguf, gguf.writable, described=False, dtypes="float32, float16, bfloat16, q8_0, q4_k, …",
-        ),
-    )
-}  # fmt: skip
 READ = ("onnx", "tflite", "ncnn")
 # formats whose files tell, when they are the source, what their writer adds
-ALIASES: Mapping[str, str] = {"pth": "pt", "torch": "pt", "litert": "tflite"}
-
-
-def format_called(name: str) -> Format:
-    """The format called `name`.
-
-    Raises:
-        UsageError: there is none, or its files cannot be counted.
-    """
-    from difflib import get_close_matches
-
-    key = name.strip().lower().lstrip(".")
-    found = FORMATS.get(ALIASES.get(key, key))
-    if found is None:
-        close = get_close_matches(key, [*FORMATS, *ALIASES], 1)
-        raise UsageError(
-            f"sizes of {name!r} files are not counted", expected=", ".join(FORMATS),
-            hint=f"--format {close[0] if close else 'onnx'}",
-        )  # fmt: skip
-    return found
 
 
 def file_size(
@@ -182,7 +58,18 @@ def file_size(
     counted = parse_dtype(dtype) if isinstance(dtype, str) else dtype
     _refuse(wanted, counted)
     graph = prepared(source, batch=batch, shapes=shapes, dims=dims, inputs=inputs, form=form, options=options)
-    return of_graph(graph, wanted, counted, fold, scheme)
+    return of_graph(graph, wanted, counted, fold, scheme, saved=saved_names(graph, source))
+
+
+def saved_names(graph: Graph, source: object) -> frozenset[str] | None:
+    """What the state of a PyTorch module in memory is called; None for other sources.
+
+    Its graph has what the code keeps beside the state, too: part of an export, and of no state that is saved.
+    """
+    if graph.format != "torch" or isinstance(source, str | Path | Graph):
+        return None
+    state: Callable[[], Mapping[str, object]] | None = getattr(source, "state_dict", None)
+    return None if state is None else frozenset(state())
 
 
 def prepared(
@@ -190,9 +77,18 @@ def prepared(
     shapes: Mapping[str, Sequence[int]] | None = None, dims: Mapping[str, int] | None = None, inputs: object = None,
     form: str = "", options: Mapping[str, str] | None = None,
 ) -> Graph:  # fmt: skip
-    """The inferred graph of `source`."""
+    """The inferred graph of `source`; a batch that has no value is 1, as files have the same size with any."""
     given = load(source, inputs=inputs, batch=batch, form=form, options=options)
-    return bound(given, batch=None if given.bound else batch, shapes=shapes, dims=dims)
+    if given.bound or batch is not None:
+        return bound(given, batch=None if given.bound else batch, shapes=shapes, dims=dims)
+    try:
+        return bound(given, shapes=shapes, dims=dims)
+    except UnboundDimension:
+        try:
+            return bound(given, batch=1, shapes=shapes, dims=dims)
+        except PeakmemError:
+            pass
+        raise
 
 
 def _refuse(wanted: Format, dtype: DType | None) -> None:
@@ -203,8 +99,11 @@ def _refuse(wanted: Format, dtype: DType | None) -> None:
         )  # fmt: skip
 
 
-def of_graph(graph: Graph, wanted: Format, dtype: DType | None, fold: bool | None = None, scheme: str = "") -> FileSize:
-    """The size of an inferred graph's file.
+def of_graph(
+    graph: Graph, wanted: Format, dtype: DType | None, fold: bool | None = None, scheme: str = "", *,
+    saved: frozenset[str] | None = None,
+) -> FileSize:  # fmt: skip
+    """The size of an inferred graph's file; `saved` are the names of its state, where that is known.
 
     Raises:
         UsageError: the format cannot hold it.
@@ -225,7 +124,10 @@ def of_graph(graph: Graph, wanted: Format, dtype: DType | None, fold: bool | Non
     given = _source_bytes(wanted, graph)
     if given is not None and dtype is None and not norms:
         return _report(graph, wanted, dtype, folded, folding, _as_it_is(graph, given))
-    content = Content(kept, contents(kept, parameters(kept)), dtype, norms, _scheme(wanted, dtype, scheme))
+    stored = contents(kept, parameters(kept))
+    if saved is not None and not wanted.described:
+        stored = tuple(one for one in stored if one.name in saved)
+    content = Content(kept, stored, dtype, norms, _scheme(wanted, dtype, scheme))
     sheet = wanted.count(content)
     if given is not None:
         plain = wanted.count(Content(graph, contents(graph, parameters(graph)), None))
@@ -329,6 +231,7 @@ def file_sizes(
     wanted = [format_called(name) for name in formats]
     counted = [parse_dtype(one) if isinstance(one, str) else one for one in dtypes]
     graph = prepared(source, batch=batch, shapes=shapes, dims=dims, inputs=inputs, form=form, options=options)
+    saved = saved_names(graph, source)
     found: list[FileSize] = []
     refused: list[str] = []
     last: UsageError | None = None
@@ -336,8 +239,8 @@ def file_sizes(
         for dtype in counted:
             for fold in folds:
                 try:
-                    whole = dtype is not None and dtype.kind in ("int", "uint") and scheme in one.schemes
-                    found.append(of_graph(graph, one, dtype, fold, scheme if whole else ""))
+                    whole = dtype is not None and dtype.kind in ("int", "uint") and bool(one.schemes)
+                    found.append(of_graph(graph, one, dtype, fold, scheme if whole else "", saved=saved))
                 except UsageError as fault:
                     last = fault
                     refused.append(str(fault))
@@ -348,4 +251,4 @@ def file_sizes(
     )
 
 
-__all__ = ["ALIASES", "FORMATS", "Content", "Format", "file_size", "file_sizes", "format_called", "of_graph", "replace"]
+__all__ = ["FORMATS", "file_size", "file_sizes", "format_called", "of_graph", "prepared", "saved_names"]

@@ -39,8 +39,14 @@ BATCH_NORM_VERSION = 2
 # of the state of a batch norm that counts its batches; all other modules are at 1
 
 
-def sheet(stored: Sequence[Stored], scopes: Iterable[str] = (), archive: str = "model") -> Sheet:
-    """The file at `ARCHIVE.pt`; `scopes` are modules that may hold no tensor.
+def sheet(
+    stored: Sequence[Stored], scopes: Iterable[str] = (), archive: str = "model", tied: Mapping[str, str] | None = None
+) -> Sheet:
+    """The file at `ARCHIVE.pt`.
+
+    Args:
+        scopes: modules that may hold no tensor.
+        tied: other names of stored tensors, by which a state_dict has them once more.
 
     Raises:
         UsageError: a dtype that PyTorch has no typed storage for.
@@ -51,7 +57,7 @@ def sheet(stored: Sequence[Stored], scopes: Iterable[str] = (), archive: str = "
                 f"no tensors of {one.dtype} are written here", where=one.name, expected=", ".join(STORAGES),
                 hint="--format safetensors",
             )  # fmt: skip
-    described = len(state_pickle(stored, module_versions(stored, scopes)))
+    described = len(state_pickle(stored, module_versions(stored, scopes), tied or {}))
     names = [f"data/{number}" for number in range(len(stored))]
     sizes = [one.nbytes for one in stored]
     records = [("data.pkl", described), *SMALL_RECORDS, *zip(names, sizes, strict=True), *LAST_RECORDS]
@@ -173,16 +179,18 @@ class _Pickler(_PythonPickler):  # type: ignore[misc]
         super().save_reduce(func, args, state, listitems, dictitems, state_setter, obj=obj)
 
 
-def state_pickle(stored: Sequence[Stored], versions: Mapping[str, int]) -> bytes:
+def state_pickle(stored: Sequence[Stored], versions: Mapping[str, int], tied: Mapping[str, str]) -> bytes:
     """The archive's data.pkl."""
     kinds: dict[str, _Name] = {}
     kept: list[object] = []
     # what the pickler remembers by identity must live as long as it
     state = _State()
-    for number, one in enumerate(stored):
-        tensor = _Tensor(str(number), one, kinds)
+    keys = {one.name: (str(number), one) for number, one in enumerate(stored)}
+    names = {**{name: name for name in keys}, **{name: owner for name, owner in tied.items() if owner in keys}}
+    for name, owner in names.items():
+        tensor = _Tensor(*keys[owner], kinds)
         kept.append(tensor)
-        state[one.name] = tensor
+        state[name] = tensor
     state.metadata = OrderedDict((name, {"version": version}) for name, version in versions.items())  # type: ignore[attr-defined]
     out = io.BytesIO()
     _Pickler(out, protocol=2).dump(state)

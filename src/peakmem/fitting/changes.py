@@ -21,6 +21,9 @@ from peakmem.fitting.prices import Price, price, prices
 from peakmem.fitting.question import Question
 from peakmem.passes.assume import ASSUMPTIONS, DEFAULT_ASSUMPTION, assumption
 
+INTEGER = ("mcu", "accelerator")
+# kinds of device whose kernels know no float16 and no integer weights beside floating activations: tflite-micro has
+# none, and the compiler of the Edge TPU takes models in 8 bits (coral.ai/docs/edgetpu/models-intro)
 SIDES = (1024, 768, 640, 512, 448, 384, 320, 288, 256, 224, 192, 160, 128, 96, 64)
 # resolutions that are tried, as far as the network takes them
 SHRUNK = (Fraction(3, 4), Fraction(1, 2), Fraction(1, 4))
@@ -162,8 +165,7 @@ def of_dtypes(site: Site) -> Iterator[Change]:
     if site.question.engine or "float" not in site.dtypes:
         return
     bits = parse_dtype(site.question.dtype).bits if site.question.dtype else 32
-    # kernels of microcontrollers know float32 and integers: tflite-micro has none for float16
-    narrower = (("int8", 8),) if site.place.kind == "mcu" else (("float16", 16), ("int8", 8))
+    narrower = (("int8", 8),) if site.place.kind in INTEGER else (("float16", 16), ("int8", 8))
     yield from (_dtype(name) for name, width in narrower if width < (bits or 0))
     if site.place.kind == "mcu" and not site.question.weights:
         yield _four_bits()
@@ -175,7 +177,7 @@ def of_weights(site: Site) -> Iterator[Change]:
 
     "Hybrid models are not supported on TFLite Micro": conv.cc and fully_connected.cc of tflite-micro.
     """
-    if site.question.engine or "float" not in site.dtypes or site.place.kind == "mcu":
+    if site.question.engine or "float" not in site.dtypes or site.place.kind in INTEGER:
         return
     said = site.question.weights or site.question.dtype
     bits = parse_dtype(said).bits if said else 32

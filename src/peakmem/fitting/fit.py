@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -53,7 +54,7 @@ def fit(
     shapes: Mapping[str, Sequence[int]] | None = None, dims: Mapping[str, int] | None = None,
     inputs: Sequence[str] = (), dtype: str = "", weights_dtype: str = "", assume: str = DEFAULT_ASSUMPTION,
     form: str = "", options: Mapping[str, str] | None = None, devices: int = 1, file: str = "",
-    change: Sequence[str] = (), search: Literal["needed", "all", "none"] = "needed",
+    change: Sequence[str] = (), grow: Sequence[str] | None = None, search: Literal["needed", "all", "none"] = "needed",
     processor: Processor | None = None, processor_said: str = "", device_files: Sequence[str] = (), conf: str = "",
     route: str = "auto", cache: Path | None = None, timeout: float = 600.0, try_for: float = 120.0,
 ) -> Fit:  # fmt: skip
@@ -74,6 +75,7 @@ def fit(
         devices: that hold the weights together, split evenly.
         file: format of the model file that lies in storage; as the source is, or the weights alone, where not said.
         change: changes to try, such as "dtype=int8" or "resolution=96": each alone, then all together.
+        grow: knobs of which the largest value is looked for, such as "batch"; without it all that the network has.
         search: look for the cheapest changes when it does not fit ("needed"), in any case and further ("all"), never.
         device_files: files with devices of your own.
         conf, route: of a training step, see `peakmem.train`.
@@ -100,7 +102,7 @@ def fit(
     checked(question)
     known_format(file)
     answers = Answers(where, processor=processor, cache=cache, timeout=timeout, seconds=try_for)
-    return _answered(answers, question, where, tuple(change), search)
+    return _answered(answers, question, where, tuple(change), search, grow)
 
 
 def _trained(
@@ -123,9 +125,12 @@ def _trained(
     )  # fmt: skip
 
 
-def _answered(answers: Answers, question: Question, where: Place, wanted: tuple[str, ...], search: str) -> Fit:
+def _answered(
+    answers: Answers, question: Question, where: Place, wanted: tuple[str, ...], search: str, grow: Sequence[str] | None
+) -> Fit:
     found = answers.of(question)
     turned = _knobs(question, where)
+    asked = _asked(turned, grow)
     alone = not question.engine and where.kind in SPLIT_OVER
     share = _devices_needed(found, where) if alone and not found.holds else None
     site = Site(question, where, turned, _kinds(question), share)
@@ -146,11 +151,11 @@ def _answered(answers: Answers, question: Question, where: Place, wanted: tuple[
         said = _searched(looking, answers.count - before)
     elif hopeless:
         said = "no change was looked for: none of them gives a size to what has none"
-    looked_for, left = turned, tuple[str, ...]()
-    if found.converted and search != "all" and turned:
+    looked_for, left = asked, tuple[str, ...]()
+    if found.converted and search != "all" and grow is None and turned:
         names = ", ".join(knob.name for knob in turned)
         looked_for, left = (), (f"the largest {names} was not looked for: the model would be converted for each value "
-                                "(--try all does it; a file that the engine reads needs none)",)  # fmt: skip
+                                "(--grow NAME asks for it; a file that the engine reads needs none)",)  # fmt: skip
     bits = _bits(found) if found.outcome == "does not fit" else None
     return Fit(
         found.name, where.name, where.title, "inference", question.engine, found.outcome, found.parts,
@@ -166,6 +171,20 @@ def _knobs(question: Question, where: Place) -> tuple[Knob, ...]:
         return tuple(knobs(question, has_ram=where.ram is not None))
     except PeakmemError:
         return ()
+
+
+def _asked(turned: tuple[Knob, ...], grow: Sequence[str] | None) -> tuple[Knob, ...]:
+    if grow is None:
+        return turned
+    known = {knob.name: knob for knob in turned}
+    for name in grow:
+        if name not in known:
+            near = get_close_matches(name, known, n=1, cutoff=0.4)
+            hint = f"--grow {near[0] if near else next(iter(known))}" if known else "without --grow"
+            raise UsageError(
+                f"there is no {name[:40]!r} to grow", expected=", ".join(known) or "nothing here", hint=hint
+            )
+    return tuple(known[name] for name in dict.fromkeys(grow))
 
 
 def _kinds(question: Question) -> frozenset[str]:

@@ -112,6 +112,8 @@ def largest(answers: Answers, question: Question, knob: Knob) -> Largest | None:
     if after is None:
         proof = "nothing larger can be asked for" if high == knob.count else "the network refuses the next one"
     decides = _decides(after or here)
+    if after is not None and decides.reason and _compared(decides) <= decides.capacity_bytes:
+        proof += f"; at the next {decides.reason}"
     return Largest(
         knob.name, _number(at(low)) if here is not None else 0, _of(here, decides.name),
         None if after is None else _number(at(high)), None if after is None else _of(after, decides.name),
@@ -143,7 +145,7 @@ def _compared(part: Part) -> int:
 
 def _decides(answer: Answer | None) -> Part:
     assert answer is not None
-    return max(answer.parts, key=lambda part: _compared(part) / part.capacity_bytes)
+    return max(answer.parts, key=lambda part: (part.outcome != "fits", _compared(part) / part.capacity_bytes))
 
 
 def _of(answer: Answer | None, name: str) -> int:

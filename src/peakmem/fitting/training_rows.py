@@ -88,7 +88,8 @@ def ranks(found: Ranks | None) -> Iterator[str]:
     each = f", {found.samples:,} samples on each at most" if found.samples else ""
     yield (
         f"{found.count:,} devices hold it: {how}{each}, {format_bytes(found.there.needed_bytes)} on each; with "
-        f"{found.count - 1:,} it would be {format_bytes(found.fewer.needed_bytes)}, which does not fit"
+        f"{found.count - 1:,} it would be {format_bytes(found.fewer.needed_bytes)}, which does not fit; buffers of the "
+        "library through which they talk come on top"
     )
 
 

@@ -8,9 +8,10 @@ from dataclasses import replace
 from peakmem.errors import MissingLibrary, PeakmemError
 from peakmem.ledger.amount import Amount, amounts
 from peakmem.ledger.claim import Claim, Claims
-from peakmem.ledger.context import described
+from peakmem.ledger.context import described, is_built_in
+from peakmem.ledger.evaluation import evaluate
 from peakmem.ledger.explain import Search
-from peakmem.ledger.expression import Expression, evaluate, names, parse
+from peakmem.ledger.expression import Expression, names, parse
 from peakmem.ledger.figures import Figures
 from peakmem.ledger.file import embedded
 from peakmem.ledger.functions import FUNCTIONS, Scope, call
@@ -145,7 +146,7 @@ class _Check:
             says = f"off by {match.off}" if isinstance(item, Value) else match.off
             if not found and isinstance(item, Value | tuple) and not isinstance(item, bool):
                 counted = isinstance(item, Value) and item.unit == "B" and item.kind in ("estimate", "lower bound")
-                dtype = self.claim.context.dtype or ("float32" if self.claim.context.network else "")
+                dtype = self.claim.context.dtype or ("float32" if is_built_in(self.claim.context.network) else "")
                 dtype = dtype if counted else ""
                 says = f"no reading gives it: {f'{dtype} ' if dtype else ''}{said(item, self.units)}; {says}"
         elif match.how and match.true:

@@ -15,7 +15,8 @@ from peakmem.conventions import CONVENTIONS
 from peakmem.errors import PeakmemError
 from peakmem.ledger.amount import Amount
 from peakmem.ledger.context import Context, is_built_in
-from peakmem.ledger.expression import Expression, evaluate, names
+from peakmem.ledger.evaluation import evaluate
+from peakmem.ledger.expression import Expression, names
 from peakmem.ledger.functions import Scope, call
 from peakmem.ledger.value import Item, Value, said
 from peakmem.ledger.verdict import matches
@@ -24,6 +25,10 @@ from peakmem.units import Units
 from peakmem.zoo import NETWORKS
 
 MOST_SHOWN = 5
+LIKELY = 60
+# rank of settings that are taken for likely
+FAMILY = 5
+# letters that the names of one family share
 MOST_ALIKE = 2
 # explanations that come to the same value
 MOST_OPERATORS = 1500
@@ -48,6 +53,8 @@ STEP: tuple[tuple[str, int, tuple[object, ...]], ...] = (
     ("recompute", 60, ("", "blocks")),
 )
 # settings of a training step as well
+UNTRAINED = ("dtype", "resolution", "classes")
+# and those that no steps are followed for: a step takes long
 # setting, rank, values that are tried
 _KNOBS = {name for name, _, _ in (*KNOBS, *STEP)}
 PARTS: dict[str, tuple[str, ...]] = {
@@ -152,7 +159,7 @@ class Search:
     def _hit(self, change: Change) -> Hit | None:
         """What is computed with a change, if that is what is claimed."""
         strict = "+" in change.name or change.name == "network"
-        scope = Scope(self.scope.figures, self.scope.context, change.forced, change.swapped)
+        scope = Scope(self.scope.figures, self.scope.context, change.forced, change.swapped, until=self.scope.until)
         try:
             item = evaluate(self.expression, lambda name, given, words: call(scope, name, given, words))
             match = matches(self.claimed, item)
@@ -163,13 +170,18 @@ class Search:
 
     def _changes(self) -> Iterator[Change]:
         called = names(self.expression)
-        yield from _swaps(called)
+        ratio = any(one.sort in ("ratio", "percent") for one in self.claimed)
+        # one part for another, or another step, leaves nothing of a ratio
+        yield from (one for one in _swaps(called) if not (ratio and one.name == "part"))
         contexts = tuple(self.scope.seen)
         if called & set(EXPENSIVE) or not contexts or any(self._is_large(one) for one in contexts):
             return
         if '"trace"' in self.expression.text or "'trace'" in self.expression.text:
             return
-        for name, rank, values in (*KNOBS, *(STEP if called & {"train", "phase_peak"} else ())):
+        trained = bool(called & {"train", "phase_peak"})
+        for name, rank, values in (*KNOBS, *STEP) if trained and not ratio else KNOBS:
+            if trained and name in UNTRAINED:
+                continue
             now = {_setting(one, name) for one in contexts}
             if len(now) != 1 or now == {None}:
                 continue
@@ -184,10 +196,10 @@ class Search:
         if called & {*EXPENSIVE, *LAYER, "layer", "layers", "live", "measured", "train", "phase_peak"}:
             return
         if len(networks) == 1 and is_built_in(contexts[0].network):
+            name = contexts[0].network.partition(":")[0]
             for other in NETWORKS:
-                if other != contexts[0].network.partition(":")[0]:
-                    family = other[:5] == contexts[0].network[:5]
-                    yield Change("network", f"network {other}", 70 if family else 99, (("network", other),))
+                if other != name and other[:FAMILY] == name[:FAMILY]:
+                    yield Change("network", f"network {other}", 70, (("network", other),))
 
     def _is_large(self, context: Context) -> bool:
         try:
@@ -204,7 +216,9 @@ def _setting(context: Context, name: str) -> object:
         usual = {"optimizer": "adamw", "precision": "float32", "recompute": ""}[name]
         return getattr(context, name) or usual
     if name == "batch":
-        return 1 if context.batch is None and is_built_in(context.network) else context.batch
+        if context.batch is None and not is_built_in(context.network):
+            return "as stored" if context.network else None
+        return context.batch or 1
     return context.option(name) if context.network else None
 
 
@@ -247,6 +261,8 @@ def _pairs(changes: list[Change]) -> Iterator[Change]:
     for first in changes:
         for second in changes:
             names = (first.name, second.name)
+            if any(one.name == "dtype" and one.rank > LIKELY for one in (first, second)):
+                continue
             if (names[0] == "dtype" and names[1] in ("width", "batch")) or (
                 names[0] in ("convention", "part") and names[1] == "dtype"
             ):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from peakmem.training.log import Log
 
 MOST_STUDIES = 100
+MOST_LOGS = 16
 # kept at a time; values that were asked for are kept all
 
 
@@ -80,6 +81,8 @@ class Figures:
 
     def _retyped(self, key: Context) -> tuple[Study, Parameters, Kind]:
         study, stored, kind = self._made(replace(key, dtype=""))
+        if _is_in(study.stored, key.dtype):
+            return study, stored, kind
         graph = retype(study.stored, parse_dtype(key.dtype), stored)
         return Study(graph, hold_inputs=key.hold_inputs, known_parameters=parameters(graph)), stored, kind
 
@@ -102,8 +105,18 @@ class Figures:
 
         key = replace(context, assume="", folder="" if is_built_in(context.network) else context.folder)
         if (key, route) not in self._logs:
+            if len(self._logs) >= MOST_LOGS:
+                self._logs.pop(next(iter(self._logs)))
             self._logs[key, route] = log(key, route)
         return self._logs[key, route]
+
+
+def _is_in(graph: Graph, dtype: str) -> bool:
+    """Whether all floating tensors have this dtype already."""
+    if any(operator.subgraphs for operator in graph.operators):
+        return False
+    floating = {tensor.dtype for tensor in graph.tensors.values() if tensor.dtype and tensor.dtype.kind == "float"}
+    return floating == {parse_dtype(dtype)}
 
 
 def _sized(context: Context) -> Context:

@@ -17,6 +17,7 @@ from peakmem.ledger.context import Context, changed
 from peakmem.ledger.expression import parse
 from peakmem.ledger.functions import FUNCTIONS
 from peakmem.ledger.read import Node, read
+from peakmem.ledger.sentence import understood
 
 TOP = ("source", "title", "context", "claims")
 KEYS = (
@@ -109,6 +110,8 @@ def unique(files_of: Sequence[Claims]) -> None:
 
 def _claim(node: Node, position: int, base: Context, where: str) -> Claim:
     here = f"{where}:{node.line}"
+    if node.text is not None:
+        node = _spoken(node, where)
     if node.pairs is None:
         raise FormatError(f"a claim is {node.shown}", where=here, expected="{claim: 13.4 MiB, quantity: weights}")
     node = _lifted(node, KEYS, where)
@@ -154,6 +157,35 @@ def _claim(node: Node, position: int, base: Context, where: str) -> Claim:
         _text(node, "open", where), digits, because, practice, _text(node, "answer", where),
         _text(node, "disagrees", where), context, where, lines,
     )  # fmt: skip
+
+
+def _spoken(node: Node, where: str) -> Node:
+    """A sentence written out as a claim."""
+    try:
+        said = understood(node.text or "")
+    except PeakmemError as fault:
+        fault.locate(f"{where}:{node.line}")
+        raise
+
+    def mapped(*pairs: tuple[str, str | Node]) -> Node:
+        return Node(
+            node.line,
+            pairs=tuple(
+                (Node(node.line, key), value if isinstance(value, Node) else Node(node.line, value))
+                for key, value in pairs
+            ),
+        )
+
+    first, *others = said.meanings
+    readings = tuple(mapped(("as", meaning), ("compute", compute)) for meaning, compute in others)
+    return mapped(
+        ("says", node.text or ""),
+        ("claim", said.claim),
+        ("context", mapped(*said.context)),
+        ("compute", first[1]),
+        ("readings", Node(node.line, items=readings)),
+        ("because", f"As it stands it is read as: {first[0]}." if others else ""),
+    )
 
 
 def embedded(text: str) -> list[str]:

@@ -17,7 +17,7 @@ Kind = Literal["arithmetic", "data", "estimate", "lower bound", "measurement"]
 # how it came about: plain arithmetic, a row of a table, computed from a graph, that with something unknown, measured
 
 KINDS: tuple[Kind, ...] = ("arithmetic", "data", "estimate", "lower bound", "measurement")
-LARGEST_BITS = 4096
+LARGEST_BITS = 1000
 # of numerator and denominator
 
 
@@ -53,8 +53,8 @@ def number(value: Fraction | int, unit: Unit = "", kind: Kind = "arithmetic", wh
         UsageError: it has thousands of digits.
     """
     fraction = Fraction(value)
-    if max(fraction.numerator.bit_length(), fraction.denominator.bit_length()) > LARGEST_BITS:
-        raise UsageError("a number with more than a thousand digits", expected="a size, a count or a ratio")
+    if fraction.numerator.bit_length() > LARGEST_BITS or fraction.denominator.bit_length() > LARGEST_BITS:
+        raise UsageError("a number of more than 300 digits", expected="a size, a count or a ratio")
     return Value(fraction, unit, kind, where)
 
 

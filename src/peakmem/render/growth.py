@@ -35,10 +35,14 @@ def signed(nbytes: int, units: Units) -> str:
 
 
 def _headline(report: Growth, units: Units) -> str:
-    peak, weights = (report.quantity(name).added or 0 for name in ("live peak", "weights"))
-    if not peak and not weights:
+    peak, weights = (report.quantity(name).added for name in ("live peak", "weights"))
+    if peak == 0 and weights == 0:
         return "neither the peak nor the weights changed"
-    return f"live peak {signed(peak, units)}, weights {signed(weights, units)}"
+    return f"live peak {_known(peak, units)}, weights {_known(weights, units)}"
+
+
+def _known(nbytes: int | None, units: Units) -> str:
+    return "unknown" if nbytes is None else signed(nbytes, units)
 
 
 def _said(letter: str, side: Side) -> str:
@@ -77,12 +81,13 @@ def _operators(report: Growth, units: Units, top: int | None) -> Table:
     if report.rest_weights_bytes or report.rest_peak_bytes:
         rows.append(_rest("shared, in bodies or not in the table", report.rest_weights_bytes, report.rest_peak_bytes,
                           units))  # fmt: skip
-    weights, peak = (report.quantity(name).added or 0 for name in ("weights", "live peak"))
+    weights, peak = (report.quantity(name).added for name in ("weights", "live peak"))
+    both = None if weights is None or peak is None else weights + peak
     return Table(
         "Operators that added bytes",
         ("operator", "type", "change", "shape of A", "shape of B", "weights", "at the peak", "added"),
         tuple(rows), frozenset({"weights", "at the peak", "added"}),
-        ("all", "", "", "", "", signed(weights, units), signed(peak, units), signed(weights + peak, units)),
+        ("all", "", "", "", "", *(_known(one, units) for one in (weights, peak, both))),
     )  # fmt: skip
 
 

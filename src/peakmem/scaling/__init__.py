@@ -19,7 +19,7 @@ from peakmem.passes.assume import DEFAULT_ASSUMPTION, assumption
 from peakmem.pipeline import paused_collection
 from peakmem.report.formula import Formula, Gap, Kind, Largest, PeakFormula, Piece, Quantity
 from peakmem.scaling.classes import Ranges, coarsest
-from peakmem.scaling.evaluation import Setting
+from peakmem.scaling.evaluation import Point, Setting
 from peakmem.scaling.fitted import fitted
 from peakmem.scaling.knobs import Knob, Question, find_knob
 from peakmem.scaling.largest import find_largest
@@ -140,12 +140,15 @@ def _report(
     low, high, notes = _within(knob, limits)
     near = min(max(knob.usual if at is None else at, low), LARGEST_VALUE if high is None else high)
     kind: Kind = "exact"
-    modulus, classes = 1, dict[int, Ranges]()
+    modulus, classes, lost = 1, dict[int, Ranges](), not knob.traced
     if knob.traced:
         try:
             modulus, classes = _covered(explorer, low, high, near, which)
         except Lost:
+            lost = True
             notes.append(f"the analysis uses {knob.name} in ways that no polynomial follows")
+        if which != "one" and modulus > MOST_CLASSES and len(classes) == 1:
+            notes.append(f"there are {modulus:,} remainders, too many to look at each")
         if explorer.guessed:
             kind = "fitted"
             notes.append(f"{knob.name} goes into {explorer.guessed}; its formula rests on evaluations")
@@ -153,11 +156,12 @@ def _report(
         seen = explorer.plain(near)
         if isinstance(seen, Fault) and all(isinstance(explorer.plain(x), Fault) for x in (low, near + 1, near * 2)):
             raise seen.error
+    if lost:
         kind = "fitted"
         modulus, ranges = fitted(explorer, low, high, near)
         reason = "no polynomial goes through the evaluations"
         classes = {near % modulus: ranges or [Hole(low, LARGEST_VALUE if high is None else high, reason)]}
-    _refuse_fixed(explorer, classes, low, high)
+    _refuse_fixed(explorer, classes, modulus, low, high)
     every = [one for ranges in classes.values() for one in ranges]
     tops = {residue: _top(ranges) for residue, ranges in classes.items()}
     shown = (
@@ -184,13 +188,16 @@ def _report(
     )  # fmt: skip
 
 
-def _refuse_fixed(explorer: Explorer, classes: Mapping[int, Ranges], low: int, high: int | None) -> None:
+def _refuse_fixed(explorer: Explorer, classes: Mapping[int, Ranges], modulus: int, low: int, high: int | None) -> None:
     """Say that a source runs at one value alone, where that is so."""
     ranges = [one for ranges in classes.values() for one in ranges]
     spans = [one for one in ranges if isinstance(one, Span)]
     holes = [one for one in ranges if isinstance(one, Hole) and one.reason != BEYOND]
     if len(spans) == 1 and spans[0].low == spans[0].high and holes and low != high:
         knob, only = explorer.knob, spans[0].low
+        beside = range(max(low, only - modulus), min(only + modulus, LARGEST_VALUE if high is None else high) + 1)
+        if any(isinstance(explorer.plain(x), Point) for x in beside if x != only):
+            return
         reason = min(holes, key=lambda one: abs(one.low - only)).reason
         raise UsageError(
             f"{knob.name} can only be {only:,}; elsewhere {reason}", where=knob.source or knob.title,
@@ -207,9 +214,7 @@ def _within(knob: Knob, limits: tuple[int, int | None]) -> tuple[int, int | None
     if high is not None and high > LARGEST_VALUE:
         raise UsageError(f"a {knob.name} of {high}", expected="at most 2^40")
     notes = []
-    if low > knob.low or low == knob.low:
-        pass
-    elif limits[0] > 1:
+    if 1 < low < knob.low:
         notes.append(f"{knob.name} begins at {knob.low}")
     if knob.high is not None and high is not None and high > knob.high:
         notes.append(f"{knob.name} ends at {knob.high}")
@@ -242,7 +247,7 @@ def _covered(
         try:
             for residue in residues:
                 classes[residue] = explorer.cover(modulus, residue, low, high, near)
-            return modulus, {residue: ranges for residue, ranges in classes.items() if ranges}
+            return modulus, classes
         except Finer as finer:
             modulus = finer.modulus
 

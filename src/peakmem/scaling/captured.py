@@ -9,8 +9,9 @@ from typing import Any
 
 from peakmem.binding import bound
 from peakmem.errors import UsageError
+from peakmem.ir.dims import format_shape
 from peakmem.ir.graph import Graph
-from peakmem.pipeline import load
+from peakmem.pipeline import is_live, load
 from peakmem.scaling.knobs import Knob, Question
 
 _TEXT = re.compile(r"^(?:(?P<name>[A-Za-z_]\w*)=)?(?P<dims>\d+(?:[x×,]\d+)*)(?P<dtype>:[\w.]+)?$")
@@ -22,10 +23,12 @@ def captured_knob(asked: Question, given: Graph, name: str) -> Knob:
     Raises:
         UsageError: it has none of that name, or its inputs are not given as shapes.
     """
-    if isinstance(asked.source, Graph):
+    if isinstance(asked.source, Graph) or not is_live(asked.source):
+        shapes = ", ".join(f"{name} {format_shape(given.tensors[name].shape)}" for name in given.inputs)
         raise UsageError(
-            "the graph was captured for one size", where=given.name, expected="the model itself, to capture it anew"
-        )
+            f"the program was recorded for one size, so nothing in it depends on {name!r}", where=given.source,
+            expected=f"a source other than one for {shapes}", hint="the model itself, which is captured anew",
+        )  # fmt: skip
     source = given.name
     inputs = given.inputs
 

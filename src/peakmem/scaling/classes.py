@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ Placed = tuple[int, int, Span | Hole]
 
 
 def coarsest(classes: Mapping[int, Ranges], modulus: int) -> list[Placed]:
-    """The ranges of all classes of `modulus`, as few as say the same.
+    """The ranges of all classes of `modulus`, as few as say the same; a class without values has none.
 
     A formula that all classes of a coarser modulus share is said once, for as far as each of its values has it.
     """
@@ -27,8 +28,8 @@ def coarsest(classes: Mapping[int, Ranges], modulus: int) -> list[Placed]:
         _singles(left, out)
         for by in (one for one in range(1, modulus + 1) if modulus % one == 0):
             for residue in range(by):
-                wanted = range(residue, modulus, by)
-                while all(left.get(one) for one in wanted):
+                wanted = [one for one in range(residue, modulus, by) if classes[one]]
+                while wanted and all(left.get(one) for one in wanted):
                     merged = _merged({one: left[one][0] for one in wanted}, by, modulus)
                     if merged is None:
                         break
@@ -39,7 +40,7 @@ def coarsest(classes: Mapping[int, Ranges], modulus: int) -> list[Placed]:
 
 
 def _said(item: Span | Hole) -> object:
-    return item.reason if isinstance(item, Hole) else item.formulas
+    return re.sub(r"\d+", "N", item.reason) if isinstance(item, Hole) else item.formulas
 
 
 def _singles(left: dict[int, list[Span | Hole]], out: list[Placed]) -> None:
@@ -61,13 +62,13 @@ def _merged(members: Mapping[int, Span | Hole], by: int, modulus: int) -> Span |
     """One range of a class of `by` out of ranges of its finer classes, for as far as all of its values have it."""
     inside = max(one.low for one in members.values())
     low = high = inside
-    while low - by >= 1 and members[(low - by) % modulus].low <= low - by:
+    while low - by >= 1 and (low - by) % modulus in members and members[(low - by) % modulus].low <= low - by:
         low -= by
     end = min(one.high for one in members.values())
     if end < inside:
         return None
     high = end
-    while members[(high + by) % modulus].high >= high + by:
+    while (high + by) % modulus in members and members[(high + by) % modulus].high >= high + by:
         high += by
     return _wider(members[inside % modulus], low, high, list(members.values()))
 

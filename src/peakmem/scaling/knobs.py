@@ -155,6 +155,7 @@ def _graph_knob(asked: Question, given: Graph, name: str) -> Knob | None:
         named = [symbol for symbol in symbols if LENGTHS.search(symbol)]
         if named:
             return knob(f"the dimensions {', '.join(named)}", USUAL_LENGTH, _by_dims(asked, given, named))
+        return _length_knob(asked, given, knob)
     if name in IMAGE_NAMES:
         image = _image(given)
         return None if image is None else _axes_knob(asked, given, image[0], image[1], knob)
@@ -238,6 +239,27 @@ def _axes_knob(asked: Question, given: Graph, tensor: Tensor, axes: tuple[int, .
     return knob(meaning, usual, graph)
 
 
+def _length_knob(asked: Question, given: Graph, knob: Callable[..., Knob]) -> Knob | None:
+    """The second axis of every input that is a sequence, where files fix it: tokens, masks and features alike."""
+    told = {name: given.tensors[name].shape or () for name in given.inputs}
+    told.update((name or given.inputs[0], tuple(shape)) for name, shape in (asked.shapes or {}).items())
+    shapes = {name: shape for name, shape in told.items() if len(shape) in (2, 3)}
+    lengths = {shape[1] for shape in shapes.values()}
+    usual = next(iter(lengths), None)
+    if len(lengths) != 1 or not isinstance(usual, int) or not given.batched:
+        return None
+
+    def graph(value: int) -> Graph:
+        sizes = {name: tuple(shape) for name, shape in (asked.shapes or {}).items() if name}
+        for name, shape in shapes.items():
+            first = _fixed(shape[0], asked, given, False) if asked.batch is None else asked.batch
+            sizes[name] = (first, value, *(_fixed(dim, asked, given, False) for dim in shape[2:]))
+        left = [name for name in given.inputs if name not in sizes]
+        return bound(given, batch=asked.batch if left else None, shapes=sizes, dims=asked.dims)
+
+    return knob(f"axis 1 of {', '.join(map(repr, shapes))}", usual, graph)
+
+
 def _fixed(dim: object, asked: Question, given: Graph, turned: bool) -> int:
     """A dimension of an input that stays, as a number."""
     if isinstance(dim, int):
@@ -271,6 +293,6 @@ def _no_knob(given: Graph, network: zoo.Network | None, name: str) -> UsageError
     near = get_close_matches(name.lower(), names, n=1, cutoff=0.5)
     return UsageError(
         f"{given.name} has no size {name!r} to turn",
-        expected=f"one of {', '.join(names[:12])}{' …' if len(names) > 12 else ''}",
+        expected=f"one of {', '.join(names[:12])}{' …' if len(names) > 12 else ''}" if names else "",
         hint=f"--symbolic {near[0]}" if near else "",
     )

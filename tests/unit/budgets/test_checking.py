@@ -8,7 +8,7 @@ import pytest
 
 import peakmem
 from peakmem.budgets.baseline import read_baseline
-from peakmem.errors import FormatError, UsageError
+from peakmem.errors import FormatError, MissingLibrary, UsageError
 
 GROWTH = 'baseline = "b.json"\n[model.a]\nsource = "net.onnx"\ngrowth = "5 %"\n'
 
@@ -168,6 +168,8 @@ def test_an_update_keeps_what_it_cannot_answer_and_drops_what_is_gone(model, bud
     (tmp_path / "other.onnx").unlink()
     report = peakmem.check(budgets(both), update_baseline=True)
     assert report.notes == ("b could not be answered and keeps what the baseline had",)
+    assert [(one.model, one.quantity, one.outcome) for one in report.findings] == [("b", "growth", "unanswered")]
+    assert report.exit_code == 2
     assert set(read_baseline(tmp_path / "b.json").models) == {"a", "b"}
     report = peakmem.check(budgets(GROWTH), update_baseline=True)
     assert set(read_baseline(tmp_path / "b.json").models) == {"a"}
@@ -231,6 +233,23 @@ def test_an_engine_s_quantities(model, budgets):
     assert values["weights"].value == 256
     assert outcomes(report)["a", "peak", "budget"] == "broken"
     assert report.models[0].configuration["processor"] == "arch=x86_64,features=avx2+fma,cores=2"
+
+
+def test_an_engine_with_an_arena_needs_the_arena(budgets):
+    """TFLM's smallest arena is what `peak` and `arena` are."""
+    name = "mobilenet_v1:width=0.25,resolution=128"
+    try:
+        (known,) = peakmem.predict(name, engines=["tflm"], settings=["quantise=int8"]).candidates
+    except MissingLibrary as fault:
+        pytest.skip(str(fault))
+    if known.outcome == "missing":
+        pytest.skip(known.reason)
+    text = f'[model.a]\nsource = "{name}"\nengine = "tflm"\nset = {{ quantise = "int8" }}\n'
+    report = peakmem.check(budgets(f'{text}peak = "1 B"\narena = "1 GiB"\n'))
+    assert {one.value for one in report.findings} == {known.details["smallest arena"]}
+    assert outcomes(report) == {("a", "peak", "budget"): "broken", ("a", "arena", "budget"): "within"}
+    broken = next(one for one in report.findings if one.outcome == "broken")
+    assert [line.partition(":")[0] for line in broken.why] == ["head", "tail"]
 
 
 def test_a_training_step(budgets):

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from peakmem.budgets.config import find_config, read_config, selected
+from peakmem.budgets.config import read_config
+from peakmem.budgets.file import find_config
 from peakmem.budgets.lines import lines
+from peakmem.budgets.selection import selected
 from peakmem.errors import UsageError
 
 ONE = '[model.a]\nsource = "mobilenet_v2"\n'

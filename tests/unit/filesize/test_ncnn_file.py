@@ -1,10 +1,13 @@
 """ncnn files, against those that pnnx 20261020 wrote from this package's ONNX files: bytes of .bin and of .param."""
 
+from pathlib import Path
+
 import pytest
 
 from peakmem.dtypes import INT8
+from peakmem.filesize.formats import FORMATS
 from peakmem.filesize.ncnn_network import number
-from peakmem.filesize.predict import FORMATS, file_size, of_graph
+from peakmem.filesize.predict import file_size, of_graph, prepared
 from peakmem.ir.builder import GraphBuilder
 
 WRITTEN = [
@@ -40,13 +43,13 @@ def test_int8_by_hand():
     """As ncnn2int8 stores it: a tag of 4 bytes, weights up to a multiple of 4, biases, scales."""
     b = GraphBuilder("tiny")
     x = b.input("x", (1, 3, 8, 8))
-    y = b.relu(b.conv(x, 5, kernel=3, bias=True))  # 135 weights, 5 biases, 5 + 1 scales
+    y = b.relu(b.conv(x, 5, kernel=3, bias=True))  # 135 weights, 5 biases, 5 + 1 scales and 1 for the next
     y = b.depthwise(y, kernel=3)  # 45 weights, 5 + 1 scales
     graph = b.finish(b.linear(b.flatten(b.global_average_pool(y)), 3))  # 15 weights, 3 biases, 3 + 1 scales
     size = of_graph(graph, FORMATS["ncnn"], INT8)
-    binary = (4 + 136 + 20 + 24) + (4 + 48 + 24) + (4 + 16 + 12 + 16)
+    binary = (4 + 136 + 20 + 28) + (4 + 48 + 24) + (4 + 16 + 12 + 16)
     assert size.files[1].nbytes == binary
-    assert (size.part("weights"), size.part("biases"), size.part("quantisation")) == (195, 32, 64)
+    assert (size.part("weights"), size.part("biases"), size.part("quantisation")) == (195, 32, 68)
     assert (size.part("header"), size.part("padding")) == (12, 5)
 
 
@@ -74,3 +77,17 @@ def test_what_has_no_rule_is_named():
 )  # fmt: skip
 def test_numbers_as_pnnx_spells_them(value, text):
     assert number(value) == text
+
+
+@pytest.mark.conformance
+@pytest.mark.parametrize("name", ["mobilenet", "mobilenet_int8", "squeezenet_int8", "vgg16", "resnet50", "blazeface"])
+def test_files_of_others_by_what_their_layers_store(name):
+    """The reader's list of arrays, from each layer's parameters, padded to four, with a tag before each kernel."""
+    path = Path(__file__).parents[4] / "shared" / "models" / "ncnn" / f"{name}.param"
+    if not path.exists():
+        pytest.skip("the shared models are not here")
+    graph = prepared(path)
+    stored = [tensor for tensor in graph.tensors.values() if tensor.role == "constant"]
+    tags = sum(tensor.name.endswith(".weight") for tensor in stored)
+    binary = sum(-(-(tensor.nbytes or 0) // 4) * 4 for tensor in stored) + 4 * tags
+    assert file_size(path, "ncnn").files[1].nbytes == binary

@@ -6,7 +6,8 @@ from peakmem.dtypes import FLOAT16, FLOAT32, INT8, INT64
 from peakmem.filesize import onnx
 from peakmem.filesize.bits import block, number, padding, varint
 from peakmem.filesize.folding import fold_batch_norms
-from peakmem.filesize.predict import FORMATS, file_size, of_graph, prepared
+from peakmem.filesize.formats import FORMATS
+from peakmem.filesize.predict import file_size, of_graph, prepared
 from peakmem.ir.builder import GraphBuilder
 from peakmem.ir.graph import Operator
 

@@ -6,7 +6,8 @@ import pytest
 
 import peakmem
 from peakmem.errors import UsageError
-from peakmem.filesize.predict import FORMATS, file_sizes
+from peakmem.filesize.formats import FORMATS
+from peakmem.filesize.predict import file_sizes
 from peakmem.report.codec import from_json
 from peakmem.report.file_size import FileSizes
 
@@ -96,3 +97,25 @@ def test_a_quantised_file_keeps_its_bytes():
     graph = b.finish(b.one("MatMulInteger", x, w))
     assert peakmem.file_size(graph, "safetensors", "fp32").tensor_bytes == 32
     assert peakmem.file_size(graph, "onnx").part("weights") == 32
+
+
+def test_a_batch_without_a_value_is_one():
+    """A file is as large at any batch, so nobody has to say one; other sizes are asked for."""
+    from peakmem.ir.builder import GraphBuilder
+    from peakmem.ir.dims import Symbol
+
+    def network(*shape):
+        b = GraphBuilder("free")
+        return b.finish(b.conv(b.input("x", shape), 4, kernel=3))
+
+    assert peakmem.file_size(network(Symbol("n"), 3, 8, 8), "safetensors").tensor_bytes == 4 * 108
+    with pytest.raises(UsageError, match="no value for dimension"):
+        peakmem.file_size(network(Symbol("n"), 3, Symbol("h"), 8), "ncnn")
+
+
+def test_a_scheme_is_for_the_formats_that_have_it():
+    report = file_sizes("squeezenet1_1", ["tflite", "ncnn", "onnx"], ["fp32", "int8"], scheme="dynamic")
+    assert [(one.format, one.dtype) for one in report.sizes] == [
+        ("tflite", "float32"), ("tflite", "int8"), ("ncnn", "float32"), ("ncnn", "int8"), ("onnx", "float32"),
+    ]  # fmt: skip
+    assert "no scheme 'dynamic'" in report.refused[0]

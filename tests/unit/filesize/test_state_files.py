@@ -99,6 +99,50 @@ def test_a_module_as_it_is_saved(tmp_path):
     assert size.tensor_bytes == sum(tensor.nbytes for tensor in net.state_dict().values())
 
 
+def test_tied_weights_and_what_the_code_keeps(tmp_path):
+    """A state has tied weights under both names, their bytes once, and nothing of what forward makes by itself."""
+    torch, _ = module()
+    from peakmem import file_size
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = torch.nn.Embedding(50, 8)
+            self.head = torch.nn.Linear(8, 50, bias=False)
+            self.head.weight = self.table.weight
+            self.kept = torch.arange(7.0)
+            self.register_buffer("unsaved", torch.ones(9), persistent=False)
+
+        def forward(self, x):
+            return self.head(self.table(x)).sum() + self.kept.sum() + self.unsaved.sum()
+
+    net = Net().eval()
+    torch.save(net.state_dict(), tmp_path / "model.pt")
+    size = file_size(net, "pt", inputs=[torch.zeros(1, 5, dtype=torch.int64)])
+    assert size.nbytes == (tmp_path / "model.pt").stat().st_size
+    assert size.tensor_bytes == 4 * 50 * 8
+    assert file_size(net, "safetensors", inputs=[torch.zeros(1, 5, dtype=torch.int64)]).tensor_bytes == 4 * 50 * 8
+
+
+def test_a_module_in_formats_with_operators():
+    torch, _ = module()
+    from peakmem import file_size
+
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3, bias=False), torch.nn.BatchNorm2d(8), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(), torch.nn.Linear(8, 10),
+    ).eval()  # fmt: skip
+    sizes = {
+        (form, dtype): file_size(net, form, dtype, inputs=[(1, 3, 8, 8)])
+        for form in ("onnx", "ncnn", "tflite") for dtype in (None, "int8")
+    }  # fmt: skip
+    for (_, dtype), size in sizes.items():
+        assert size.folded
+        assert size.part("weights") == (8 * 27 + 80) * (1 if dtype else 4)
+        assert size.part("biases") == 4 * (8 + 10)
+    assert not sizes["ncnn", None].notes
+
+
 def test_gguf_by_hand():
     # 24 bytes of head; one pair: 8 + 20 name, 4 type, 8 + 7 text; a line: 8 + 1 name, 4, two sizes, 4, 8
     sheet = gguf.sheet([stored("w", (2, 3))])

@@ -22,12 +22,15 @@ def found(source, where, name, **asked):
 @pytest.mark.parametrize(
     ("source", "where", "name", "asked"),
     [
-        ("squeezenet1_1:classes=10", place("stm32f407"), "resolution", {"dtype": "int8", "file": "weights"}),
+        (
+            "mobilenet_v2:width=0.35,classes=10", place("stm32f446", storage="1MiB"), "resolution",
+            {"dtype": "int8", "file": "weights"},
+        ),
         ("squeezenet1_1", place("30MiB"), "batch", {}),
         ("lstm_2layer", place("5MiB"), "sequence", {}),
         ("mobilenet_v1", place("7MiB"), "width", {}),
     ],
-)
+)  # fmt: skip
 def test_every_value_up_to_it_fits_and_the_next_does_not(source, where, name, asked):
     answers, question, knob, it = found(source, where, name, **asked)
     fits = []
@@ -81,7 +84,8 @@ def test_what_the_network_refuses_is_no_value():
 
 def test_resolutions_that_a_network_takes():
     """U-Net without padding takes 16n + 12; a vision transformer multiples of its patches."""
-    steps = {name: next(one for one in knobs(Question(name)) if one.name == "resolution") for name in ("unet", "vit_s16")}
+    found = {name: {one.name: one for one in knobs(Question(name))} for name in ("unet", "vit_s16")}
+    steps = {name: turned["resolution"] for name, turned in found.items()}
     assert (steps["unet"].least, steps["unet"].step) == (188, 16)
     assert (steps["vit_s16"].least, steps["vit_s16"].step) == (16, 16)
 
@@ -89,3 +93,10 @@ def test_resolutions_that_a_network_takes():
 def test_without_ram_only_what_moves_the_file():
     assert [one.name for one in knobs(Question("mobilenet_v2"), has_ram=False)] == ["width"]
     assert [one.name for one in knobs(Question("resnet50"), has_ram=False)] == []
+
+
+def test_where_ram_is_in_pieces_the_next_value_says_so():
+    """STM32F407: 192 KiB, of which 128 KiB are in one piece; 133,680 B are less than the sum and more than that."""
+    *_, it = found("mobilenet_v2:width=0.35,classes=10", place("stm32f407"), "resolution", dtype="int8", file="weights")
+    assert (it.value, it.next_value, it.next_needed_bytes) == (92, 93, 133_680)
+    assert "no piece of RAM holds the arena whole" in it.proof

@@ -34,9 +34,11 @@ def sets(families):
     ("where", "asked"),
     [
         (place("stm32f746"), {"file": "weights"}),
-        (place("4MiB"), {}),
-        (place("24MiB"), {"batch": 8}),
-        (place(ram="2MiB", storage="1MiB", weights_in_flash=True), {"file": "weights"}),
+        pytest.param(place("4MiB"), {}, marks=pytest.mark.slow),
+        pytest.param(place("24MiB"), {"batch": 8}, marks=pytest.mark.slow),
+        pytest.param(
+            place(ram="2MiB", storage="1MiB", weights_in_flash=True), {"file": "weights"}, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_the_cheapest_minimal_sets_and_no_others(where, asked):
@@ -165,11 +167,11 @@ def test_another_kind_of_change_is_one_function():
     """What is registered is tried beside the others, and its price decides its rank."""
     half = Change(
         "order=other", "order", "another order", Price("order", 0.5, "same result", "a permutation"),
-        lambda q: Question("mobilenet_v2:width=0.25,resolution=64", dtype="int8"),
+        lambda _: Question("mobilenet_v2:width=0.25,resolution=64", dtype="int8"),
     )  # fmt: skip
 
     @offer
-    def of_orders(site):
+    def of_orders(_):
         yield half
 
     try:

@@ -7,7 +7,8 @@ import pytest
 from peakmem.conventions import CONVENTIONS
 from peakmem.errors import MissingLibrary, UsageError
 from peakmem.ledger.context import Context, changed, described
-from peakmem.ledger.expression import evaluate, parse
+from peakmem.ledger.evaluation import evaluate
+from peakmem.ledger.expression import parse
 from peakmem.ledger.figures import Figures
 from peakmem.ledger.functions import FUNCTIONS, Scope, call
 from peakmem.ledger.value import Shape, said
@@ -89,7 +90,7 @@ def test_inputs_and_outputs():
         ('parse("1 KiB / 2 KiB")', "1.02 kB = 1.00 KiB (1,024 B) / 2.05 kB = 2.00 KiB (2,048 B)"),
         ('parse("4 million parameters")', "4,000,000"),
         ('MB(parse("1.5 MiB"), 3)', "1.573 MB"),
-        ('KiB([1024, 2048], 1)', "1.0 KiB / 2.0 KiB"),
+        ("KiB([1024, 2048], 1)", "1.0 KiB / 2.0 KiB"),
         ("bytes(999)", "999 B"),
         ("percent(1 / 8)", "12.5 %"),
         ("times(7 / 2, 1)", "3.5x"),

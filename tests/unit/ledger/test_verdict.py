@@ -55,7 +55,7 @@ def test_true_under_another_reading(text, number, how):
     ("text", "number", "off"),
     [
         ("161 MB", 102_760_448, "+58.2 MB, 1.57 times"),
-        ("5-8 MB", 14_019_488, "−6.02 MB at its upper end"),
+        ("5-8 MB", 14_019_488, "6.02 MB at its upper end"),
         ("20-30 MB", 14_019_488, "at its lower end"),
         ("< 4 MB", 6_021_120, "MB"),
         ("~4 MB", 6_021_120, "MB"),

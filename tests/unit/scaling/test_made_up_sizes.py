@@ -1,5 +1,7 @@
 """Networks whose sizes are made-up functions of the knob, so that the right formula is known by construction."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -118,7 +120,7 @@ def test_a_straight_line_that_was_lost_is_fitted():
 
 PLAIN = st.sampled_from(
     [
-        lambda x, k: k * x, lambda x, k: x * x // k, lambda x, k: (x + k) // 3 * k, lambda x, k: 40 * k,
+        lambda x, k: k * x, lambda x, k: x * x // k, lambda x, k: (x + k) // 3 * k, lambda _, k: 40 * k,
         lambda x, k: abs(x - 7 * k) * 2, lambda x, k: max(0, 300 - k * x), lambda x, k: x % (k + 1) * 30,
         lambda x, k: (x // 2) * (x // k), lambda x, k: 9 if x > 12 * k else 9 * k, lambda x, k: -(-x // k) * 5,
     ]
@@ -133,7 +135,7 @@ def test_any_mixture_is_right_at_every_value(parts):
 
     def live(x):
         there = [0, *sizes(x)]
-        return max(a + b for a, b in zip(there, there[1:], strict=False))
+        return max(a + b for a, b in pairwise(there))
 
     found = formula(lambda x: network(*sizes(x)), (1, 120))
     assert held(found, live, (1, 120)) == 0
@@ -147,7 +149,7 @@ def test_the_largest_is_that_of_trying_each_value(parts, capacity, step):
 
     def live(x):
         there = [0, *sizes(x)]
-        return max(a + b for a, b in zip(there, there[1:], strict=False))
+        return max(a + b for a, b in pairwise(there))
 
     answer = largest(lambda x: network(*sizes(x)), capacity, (1, 120), step)
     fitting = [x for x in range(step, 121, step) if live(x) <= capacity]
@@ -177,6 +179,6 @@ def test_the_largest_beyond_a_fitted_formula():
 
 
 def test_the_largest_where_nothing_is_too_large():
-    answer = largest(lambda x: network(8), 100)
+    answer = largest(lambda _: network(8), 100)
     assert (answer.value, answer.next_value) == (300, None)
     assert any("fits" in note for note in answer.notes)

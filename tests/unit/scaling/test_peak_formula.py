@@ -28,7 +28,7 @@ def same(found, source, values, **settings):
 
 
 def test_resnet50_by_hand():
-    """At the first sum three tensors of 256 x 56 x 56 floats are alive; 25,610,152 numbers are stored, statistics too."""
+    """At the first sum three tensors of 256 x 56 x 56 floats are alive; 25,610,152 numbers are stored."""
     found = peak_formula("resnet50", "batch")
     (piece,) = found.pieces
     assert piece.live == Formula((0, 3 * 256 * 56 * 56 * 4))
@@ -39,7 +39,7 @@ def test_resnet50_by_hand():
 
 
 def test_a_stem_by_hand():
-    """Two convolutions of stride 2 on x: sides a = ceil(x / 2) and b = ceil(a / 2); 3x² and 16a², 16a² and 32b² floats."""
+    """Two convolutions of stride 2: sides a = ceil(x / 2), c = ceil(a / 2); 3x² and 16a² floats, 16a² and 32c²."""
     b = GraphBuilder("stem")
     side = Symbol("side")
     y = b.conv(b.input("image", (1, 3, side, side)), 16, kernel=3, stride=2, pad=1)

@@ -7,12 +7,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from time import monotonic
 
 from peakmem.errors import UsageError
 from peakmem.ledger.context import KEYS, Context, changed, unknown_key
 from peakmem.ledger.expression import unknown_function
 from peakmem.ledger.figures import Figures
 from peakmem.ledger.value import Item, Value, said
+
+LONGEST_SECONDS = 300
+# for one expression; looked at before each function
 
 
 @dataclass(slots=True)
@@ -27,6 +31,8 @@ class Scope:
     # functions that stand for others in a search
     seen: dict[Context, str] = field(default_factory=dict)
     # contexts that were counted under, and the first function that did
+    until: float = field(default_factory=lambda: monotonic() + LONGEST_SECONDS)
+    # when a claim has taken too long
 
     def under(self, keywords: Mapping[str, Item], function: str) -> Scope:
         """The same with other settings."""
@@ -34,7 +40,7 @@ class Scope:
         if self.forced:
             context = changed(context, dict(self.forced))
         self.seen.setdefault(context, function)
-        return Scope(self.figures, context, self.forced, self.swapped, self.seen)
+        return Scope(self.figures, context, self.forced, self.swapped, self.seen, self.until)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,10 @@ def call(scope: Scope, name: str, given: Sequence[Item], keywords: Mapping[str, 
         UsageError: no such function, or arguments that it does not take.
         PeakmemError: what it raises.
     """
+    if monotonic() > scope.until:
+        raise UsageError(
+            f"the claim takes longer than {LONGEST_SECONDS} s", expected="a smaller network, or less of it"
+        )
     name, _, instead = dict(scope.swapped).get(name, name).partition(":")
     one = FUNCTIONS.get(name)
     if one is None:

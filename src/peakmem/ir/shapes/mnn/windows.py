@@ -4,7 +4,7 @@ ShapePool3D.cpp, ShapeInterp.cpp of 3.6.1.
 
 from __future__ import annotations
 
-from peakmem.ir.dims import Dim, Shape
+from peakmem.ir.dims import Dim, Shape, Symbol
 from peakmem.ir.shapes.call import Call, Specs, ceil_div, rule
 
 SAME, VALID = 2, 1
@@ -105,11 +105,18 @@ def interp(call: Call) -> Specs:
         wanted = call.known(1)
         whole = all(isinstance(one, int) for one in wanted)
         if len(wanted) == len(image):
-            sizes = wanted if whole else tuple(int(a * b) for a, b in zip(wanted, image, strict=True))
+            sizes = wanted if whole else tuple(_times(size, by) for by, size in zip(wanted, image, strict=True))
             return [(tuple(sizes), call.dtype())]
         return [((*image[:2], *(int(one) for one in wanted)), call.dtype())]
     height, width = call.attr("height"), call.attr("width")
     if not height or not width:
         by = call.attr("scales")
-        height, width = int(image[2] * by[0]), int(image[3] * by[1])
+        height, width = _times(image[2], by[0]), _times(image[3], by[1])
     return [((*image[:2], height, width), call.dtype())]
+
+
+def _times(size: Dim, by: float) -> Dim:
+    """The size times a factor, cut to a whole number."""
+    if by == int(by):
+        return size * int(by)
+    return int(size * by) if isinstance(size, int) else Symbol(f"floor({size}*{by:g})")
