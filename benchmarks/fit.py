@@ -134,13 +134,15 @@ def main() -> int:
     groups = ("mcu", "phone", "train", "engine")
     parser.add_argument("--only", nargs="*", choices=groups, default=groups[:3])
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--also", type=Path, nargs="*", default=(), help="--json of an earlier run, shown after this one")
+    parser.add_argument("--also", type=Path, nargs="*", default=(), help="--json of earlier runs, shown after this one")
     parser.add_argument("--page", type=Path)
     chosen = parser.parse_args()
     cells = []
     for group in chosen.only:
         for words in commands(group):
             cells.append(asked(words))
+            if chosen.json:
+                chosen.json.write_text(json.dumps(cells, indent=1) + "\n")
             print(cells[-1]["command"], cells[-1]["report"]["outcome"], *cells[-1]["wrong"], file=sys.stderr)
     for earlier in chosen.also:
         cells += json.loads(earlier.read_text())

@@ -46,7 +46,7 @@ EXIT = {"fits": 0, "does not fit": 1, "may fit": 2}
 @click.option(
     "--symbolic", metavar="KNOB",
     help="The peak as a formula of batch, sequence or resolution, through a few traces, checked at others.",
-)
+)  # fmt: skip
 @click.option("--limits", metavar="LOW..HIGH", help="With --symbolic: the values that are asked for.")
 @click.option(
     "--top", type=click.IntRange(min=1), default=10, show_default=True, metavar="N",

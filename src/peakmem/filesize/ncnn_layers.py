@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from peakmem.filesize.kinds import kind_of
 from peakmem.filesize.ncnn_network import Layer, Network, Weight
-from peakmem.filesize.ncnn_rules import RULES, convolution, transpose
+from peakmem.filesize.ncnn_rules import RULES, convolution
 from peakmem.ir.graph import Graph, Operator
 from peakmem.ir.kinds import CONVOLUTIONS
 
@@ -20,7 +20,7 @@ FUSED: Mapping[str, str] = {"Relu": " 9=1", "Sigmoid": " 9=4"}
 PLAIN: Mapping[str, tuple[str, str]] = {
     "Relu": ("ReLU", ""), "Sigmoid": ("Sigmoid", ""), "Tanh": ("TanH", ""), "Erf": ("Erf", ""), "Mish": ("Mish", ""),
     "HardSwish": ("HardSwish", " 0=0.166666672 1=0.5"), "HardSigmoid": ("HardSigmoid", " 0=0.166666672 1=0.5"),
-    "Gelu": ("GELU", ""), "Softplus": ("Softplus", ""), "Flatten": ("Flatten", ""),
+    "Gelu": ("GELU", ""), "Softplus": ("Softplus", ""), "Swish": ("Swish", ""),
     "GlobalAveragePool": ("Pooling", " 0=1 4=1"), "GlobalMaxPool": ("Pooling", " 0=0 4=1"),
 }  # fmt: skip
 UNARY: Mapping[str, int] = {"Abs": 0, "Neg": 1, "Floor": 2, "Ceil": 3, "Sqrt": 5, "Exp": 7, "Log": 8, "Tanh": 16}
@@ -67,8 +67,6 @@ def _add(network: Network, operator: Operator) -> None:
             network.flat.add(first)
     if layer is None and kind in UNARY:
         layer = Layer("UnaryOp", tuple(given[:1]), made[:1], f" 0={UNARY[kind]}")
-    if layer is None and kind == "Transpose":
-        layer = transpose(network, operator, given)
     if layer is None:
         network.strange[operator.op_type] = network.strange.get(operator.op_type, 0) + 1
         stored = tuple(

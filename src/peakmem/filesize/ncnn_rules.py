@@ -10,6 +10,7 @@ from dataclasses import replace
 from math import prod
 
 from peakmem.filesize.kinds import kind_of
+from peakmem.filesize.ncnn_moving import MOVING, memory, spelled
 from peakmem.filesize.ncnn_network import Layer, Network, Weight, number
 from peakmem.ir.graph import Operator
 from peakmem.ir.kinds import kernel
@@ -19,11 +20,6 @@ SIZES: Mapping[str, tuple[int, ...]] = {"kernel": (1, 11, 21), "dilation": (2, 1
 # numbers of the parameters for width, height and depth
 PADS = (4, 14, 24)
 BINARY: Mapping[str, int] = {"Add": 0, "Sub": 1, "Mul": 2, "Div": 3, "Max": 4, "Min": 5, "Pow": 6}
-REDUCTIONS: Mapping[str, int] = {"ReduceSum": 0, "ReduceMean": 3, "ReduceMax": 4, "ReduceMin": 5, "ReduceProd": 6}
-ORDERS: Mapping[tuple[int, ...], int] = {
-    (0, 1): 0, (1, 0): 1, (0, 1, 2): 0, (0, 2, 1): 1, (1, 0, 2): 2, (1, 2, 0): 3, (2, 0, 1): 4, (2, 1, 0): 5,
-}  # fmt: skip
-# order_type of Permute, by the order of the axes without the batch
 
 
 def _sizes(operator: Operator, what: str, axes: int) -> tuple[int, ...]:
@@ -39,14 +35,11 @@ def _window(operator: Operator, axes: int, pads: Sequence[int], *, kind: str = "
             found[place] = str(size)
     for pad, place in zip(reversed(pads[:axes]), PADS, strict=False):
         found[place] = str(pad)
+    if axes == 2 and tuple(pads[2:]) != tuple(pads[:2]):
+        found.update({15: str(pads[3]), 16: str(pads[2])} if len(pads) == 4 else {})
     if kind == "Deconvolution" and axes > 1:
         found.update({18: "0", 19: "0"})
     return found
-
-
-def _spelled(values: Mapping[int, str]) -> str:
-    """Parameters in the order that a map of their numbers as texts has."""
-    return "".join(f" {place}={values[place]}" for place in sorted(values, key=str))
 
 
 def _dense(operator: Operator, given: list[str], outside: int, count: int, stored: tuple[Weight, ...]) -> Layer:
@@ -83,7 +76,7 @@ def convolution(network: Network, operator: Operator, given: list[str]) -> Layer
     title = f"{kind}{'DepthWise' if group > 1 else ''}{AXES.get(axes, '')}"
     # a kernel of its own for each channel has a scale of its own
     scales = 0 if turned or axes != 2 else (group if group > 1 else outside) + 1
-    return Layer(title, tuple(given[:1]), (first,), _spelled(values), stored, scales)
+    return Layer(title, tuple(given[:1]), (first,), spelled(values), stored, scales)
 
 
 def _matrix(network: Network, operator: Operator, outside: int, *, bias: bool) -> tuple[Weight, ...]:
@@ -140,6 +133,28 @@ def _batch_norm(network: Network, operator: Operator, given: list[str]) -> Layer
     return Layer("BatchNorm", tuple(given), operator.outputs[:1], f" 0={channels} 1={epsilon}", stored)
 
 
+def _instance_norm(network: Network, operator: Operator, given: list[str]) -> Layer | None:
+    size = network.count(operator.inputs[1]) if len(operator.inputs) > 1 else 0
+    epsilon = number(float(operator.attributes.get("epsilon", 1e-5)))
+    stored = (Weight("", "norms", size), Weight("", "norms", size)) if size else ()
+    said = f" 0={size} 1={epsilon} 2={int(bool(size))}"
+    return Layer("InstanceNorm", tuple(given[:1]), operator.outputs[:1], said, stored)
+
+
+def _group_norm(network: Network, operator: Operator, given: list[str]) -> Layer | None:
+    size = network.count(operator.inputs[1]) if len(operator.inputs) > 1 else 0
+    groups = int(operator.attributes.get("num_groups", 1) or 1)
+    epsilon = number(float(operator.attributes.get("epsilon", 1e-5)))
+    stored = (Weight("", "norms", size), Weight("", "norms", size)) if size else ()
+    said = f" 0={groups} 1={size} 2={epsilon} 3={int(bool(size))}"
+    return Layer("GroupNorm", tuple(given[:1]), operator.outputs[:1], said, stored)
+
+
+def _elu(network: Network, operator: Operator, given: list[str]) -> Layer | None:
+    alpha = number(float(operator.attributes.get("alpha", 1.0)))
+    return Layer("ELU", tuple(given[:1]), operator.outputs[:1], f" 0={alpha}")
+
+
 def _layer_norm(network: Network, operator: Operator, given: list[str]) -> Layer | None:
     size = network.count(operator.inputs[1]) if len(operator.inputs) > 1 else 0
     epsilon = number(float(operator.attributes.get("epsilon", 1e-5)))
@@ -164,7 +179,7 @@ def _pooling(network: Network, operator: Operator, given: list[str]) -> Layer | 
     renamed[5] = "0" if operator.attributes.get("ceil_mode") else "1"
     if renamed[0] == "1":
         renamed[6] = str(int(operator.attributes.get("count_include_pad", 0) or 0))
-    return Layer("Pooling", tuple(given[:1]), operator.outputs[:1], _spelled(renamed))
+    return Layer("Pooling", tuple(given[:1]), operator.outputs[:1], spelled(renamed))
 
 
 def _binary(network: Network, operator: Operator, given: list[str]) -> Layer | None:
@@ -189,7 +204,7 @@ def _binary(network: Network, operator: Operator, given: list[str]) -> Layer | N
         if taken is not None:
             network.layers.pop()
             return taken
-    _memory(network, stored)
+    memory(network, stored)
     return Layer("BinaryOp", (given[0], stored), operator.outputs[:1], f" 0={code}")
 
 
@@ -204,16 +219,6 @@ def _with_bias(network: Network, before: Layer, operator: Operator, bias: str) -
         return None
     added = Weight(bias, "biases", count, before.kind == "Gemm")
     return replace(before, outputs=operator.outputs[:1], parameters=said, weights=(*before.weights, added))
-
-
-def _memory(network: Network, name: str) -> None:
-    """A constant as a layer of its own."""
-    if any(name in layer.outputs for layer in network.layers):
-        return
-    shape = network.whole(name)
-    shape = shape[1:] if len(shape) > 1 and shape[0] == 1 else shape
-    said = _spelled({place: str(dim) for place, dim in zip((0, 1, 2), reversed(shape), strict=False)})
-    network.layers.append(Layer("MemoryData", (), (name,), said, (Weight(name, "weights", network.count(name)),)))
 
 
 def _swish(network: Network, operator: Operator, given: list[str]) -> Layer | None:
@@ -235,61 +240,6 @@ def _gelu(network: Network, operator: Operator, given: list[str]) -> Layer | Non
             del network.layers[-3:]
             return Layer("GELU", start, operator.outputs[:1])
     return None
-
-
-def _concat(network: Network, operator: Operator, given: list[str]) -> Layer | None:
-    for name in operator.inputs:
-        if name and network.constant(name):
-            _memory(network, name)
-    axis = int(operator.attributes.get("axis", 1))
-    rank = len(network.whole(operator.outputs[0]))
-    names = tuple(network.blob(name) for name in operator.inputs if name)
-    return Layer("Concat", names, operator.outputs[:1], f" 0={(axis + rank if axis < 0 else axis) - 1}")
-
-
-def _softmax(network: Network, operator: Operator, given: list[str]) -> Layer | None:
-    axis = int(operator.attributes.get("axis", -1))
-    rank = len(network.whole(operator.outputs[0]))
-    return Layer("Softmax", tuple(given), operator.outputs[:1], f" 0={(axis + rank if axis < 0 else axis) - 1} 1=1")
-
-
-def _split(network: Network, operator: Operator, given: list[str]) -> Layer | None:
-    axis = int(operator.attributes.get("axis", 0))
-    rank = len(network.whole(operator.inputs[0]))
-    axis = axis + rank if axis < 0 else axis
-    sizes = [str(network.whole(name)[axis]) for name in operator.outputs]
-    said = f" -23300={len(sizes)},{','.join(sizes)} 1={axis - 1}"
-    return Layer("Slice", tuple(given[:1]), tuple(operator.outputs), said)
-
-
-def _reshape(network: Network, operator: Operator, given: list[str]) -> Layer | None:
-    shuffled = _shuffle(network, operator, given)
-    if shuffled is not None:
-        return shuffled
-    shape = network.shape(operator.outputs[0])
-    if len(shape) == 1 and kind_of(operator, network.graph) in ("Reshape", "Flatten"):
-        return Layer("Flatten", tuple(given[:1]), operator.outputs[:1])
-    said = _spelled({place: str(dim) for place, dim in zip((0, 1, 2, 11), reversed(shape), strict=False)})
-    return Layer("Reshape", tuple(given[:1]), operator.outputs[:1], said)
-
-
-def _shuffle(network: Network, operator: Operator, given: list[str]) -> Layer | None:
-    """Groups of channels taken apart, exchanged and put together, as one layer."""
-    last = network.layers[-2:]
-    if [layer.kind for layer in last] != ["Reshape", "Permute"] or last[1].outputs != tuple(given[:1]):
-        return None
-    apart, whole = network.shape(last[0].outputs[0]), network.shape(operator.outputs[0])
-    if len(apart) != len(whole) + 1 or apart[0] * apart[1] != whole[0]:
-        return None
-    source = last[0].inputs
-    del network.layers[-2:]
-    return Layer("ShuffleChannel", source, operator.outputs[:1], f" 0={apart[0]} 1=0")
-
-
-def transpose(network: Network, operator: Operator, given: list[str]) -> Layer | None:
-    order = tuple(int(axis) for axis in operator.attributes.get("perm", ()))
-    inside = tuple(axis - 1 for axis in order[1:])
-    return Layer("Permute", tuple(given[:1]), operator.outputs[:1], f" 0={ORDERS.get(inside, 0)}")
 
 
 def _clip(network: Network, operator: Operator, given: list[str]) -> Layer | None:
@@ -333,71 +283,11 @@ def _slope(network: Network, operator: Operator, given: list[str]) -> Layer | No
     return Layer("PReLU", tuple(given[:1]), operator.outputs[:1], f" 0={count}", stored)
 
 
-def _slice(network: Network, operator: Operator, given: list[str]) -> Layer | None:
-    starts, ends = network.numbers(operator, 1, "starts"), network.numbers(operator, 2, "ends")
-    axes = network.numbers(operator, 3, "axes") or tuple(range(len(starts)))
-    if not starts or len(starts) != len(ends) or len(given) != 1:
-        return None
-    return _crop(given[0], operator.outputs[0], starts, ends, tuple(axis - 1 for axis in axes))
-
-
-def _crop(given: str, made: str, starts: Sequence[int], ends: Sequence[int], axes: Sequence[int]) -> Layer:
-    lists = [
-        f" {place}={len(numbers)},{','.join(map(str, numbers))}"
-        for place, numbers in ((-23310, ends), (-23311, axes), (-23309, starts))
-    ]
-    return Layer("Crop", (given,), (made,), "".join(lists))
-
-
-def _resize(network: Network, operator: Operator, given: list[str]) -> Layer | None:
-    before, after = network.shape(operator.inputs[0])[1:], network.shape(operator.outputs[0])[1:]
-    if len(before) != 2 or len(after) != 2:
-        return None
-    way = {"nearest": 1, "linear": 2, "cubic": 3}.get(str(operator.attributes.get("mode", "nearest")), 1)
-    corners = int(operator.attributes.get("coordinate_transformation_mode") == "align_corners")
-    height, width = (number(new / old) for new, old in zip(after, before, strict=True))
-    return Layer("Interp", tuple(given[:1]), operator.outputs[:1], f" 0={way} 1={height} 2={width} 6={corners}")
-
-
-def _reduction(network: Network, operator: Operator, given: list[str]) -> Layer | None:
-    axes = network.numbers(operator, 1, "axes")
-    kept = int(operator.attributes.get("keepdims", 1))
-    if kept == 0 and kind_of(operator, network.graph) == "ReduceMean" and axes in ((2, 3), (-2, -1), (-1, -2)):
-        network.flat.add(operator.outputs[0])
-    inside = ",".join(str(axis - 1 if axis > 0 else axis) for axis in axes)
-    said = (
-        f" 0={REDUCTIONS[kind_of(operator, network.graph)]} 1={int(not axes)} -23303={len(axes)},{inside} 4={kept} 5=1"
-    )
-    return Layer("Reduction", tuple(given[:1]), operator.outputs[:1], said)
-
-
-def _one_of(network: Network, operator: Operator, given: list[str]) -> Layer | None:
-    """One place of an axis: a Crop of one, and a Squeeze."""
-    index, axis = network.numbers(operator, 1, ""), int(operator.attributes.get("axis", 0))
-    if len(index) != 1 or len(given) != 1:
-        return None
-    between = f"{operator.outputs[0]}/crop"
-    network.layers.append(_crop(given[0], between, index, (index[0] + 1,), (axis - 1,)))
-    if len(network.shape(operator.outputs[0])) == 1:
-        network.flat.add(operator.outputs[0])
-    return Layer("Squeeze", (between,), operator.outputs[:1], f" -23303=1,{axis - 1}")
-
-
-def _gather(network: Network, operator: Operator, given: list[str]) -> Layer | None:
-    table = operator.inputs[0]
-    if not network.constant(table):
-        return _one_of(network, operator, given)
-    rows, columns = (*network.whole(table), 1)[:2]
-    said = f" 0={columns} 1={rows} 2=0 3={rows * columns}"
-    stored = (Weight(table, "weights", rows * columns, True),)
-    return Layer("Embed", tuple(given[:1]), operator.outputs[:1], said, stored, 1)
-
-
 RULES: Mapping[str, Callable[[Network, Operator, list[str]], Layer | None]] = {
+    **MOVING,
     "Conv": convolution, "ConvTranspose": convolution, "Gemm": _gemm, "MatMul": _matmul,
-    "BatchNormalization": _batch_norm, "LayerNormalization": _layer_norm, "MaxPool": _pooling,
-    "AveragePool": _pooling, **dict.fromkeys(BINARY, _binary), "Concat": _concat, "Softmax": _softmax,
-    "Split": _split, "Reshape": _reshape, "Clip": _clip, "LeakyRelu": _leaky, "LRN": _lrn,
-    "PRelu": _slope, "Resize": _resize, "Slice": _slice, **dict.fromkeys(REDUCTIONS, _reduction),
-    "LSTM": _recurrent, "GRU": _recurrent, "RNN": _recurrent, "Gather": _gather, "Transpose": transpose,
+    "BatchNormalization": _batch_norm, "LayerNormalization": _layer_norm,
+    "InstanceNormalization": _instance_norm, "GroupNormalization": _group_norm, "Elu": _elu, "MaxPool": _pooling,
+    "AveragePool": _pooling, **dict.fromkeys(BINARY, _binary), "Clip": _clip, "LeakyRelu": _leaky, "LRN": _lrn,
+    "PRelu": _slope, "LSTM": _recurrent, "GRU": _recurrent, "RNN": _recurrent,
 }  # fmt: skip

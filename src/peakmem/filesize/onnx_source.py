@@ -1,4 +1,4 @@
-"""The size of an ONNX file that there is, and which of its weights are in another file.
+"""The size of an ONNX file that there is, with the files that its weights are in.
 
 Used where the source is an ONNX file and the size of another is asked for: what its writer adds (where an operator
 comes from, shapes between operators) is there to be read. No content of a weight is read.
@@ -11,18 +11,16 @@ from pathlib import Path
 
 from peakmem.errors import FormatError
 from peakmem.filesize.bits import block
-from peakmem.frontends.onnx.wire import BYTES, VARINT, WireError, WireFile, text
+from peakmem.frontends.onnx.wire import BYTES, WireError, WireFile, text
 
-GRAPH, INITIALIZER, NAME, LOCATION = 7, 5, 8, 14
-# fields of ModelProto, GraphProto and, for the last two, TensorProto
-VALUE_INFO = 13
-# of GraphProto: shapes of what flows between operators
-EXTERNAL = 1
-# its data_location for contents in another file
+GRAPH, INITIALIZER, VALUE_INFO = 7, 5, 13
+# fields of ModelProto and GraphProto; the last are shapes of what flows between operators
+NAME, EXTERNAL_DATA, KEY, VALUE = 8, 13, 1, 2
+# of TensorProto and its entries about contents in another file
 
 
 def measured(path: Path) -> tuple[int, frozenset[str]]:
-    """Bytes of the file at `path`, and the initializers whose contents are in another.
+    """Bytes of the file at `path` and of those its weights are in, and the weights whose file is not there.
 
     Raises:
         FormatError: it is damaged.
@@ -30,28 +28,40 @@ def measured(path: Path) -> tuple[int, frozenset[str]]:
     try:
         with WireFile(path) as file:
             elsewhere = {
-                name
+                name: location
                 for number, kind, start, end in file.fields(0, file.size)
                 if number == GRAPH and kind == BYTES
                 for inside, form, at, till in file.fields(start, end)
                 if inside == INITIALIZER and form == BYTES
-                for name in _external(file, at, till)
+                for name, location in _external(file, at, till)
             }
-            return file.size, frozenset(elsewhere)
+            size = file.size
     except WireError as fault:
         raise FormatError(f"the ONNX file is truncated or damaged: {fault.what}", where=str(path)) from fault
+    there: dict[str, int] = {}
+    for location in dict.fromkeys(elsewhere.values()):
+        other = Path(location)
+        if not other.is_absolute() and ".." not in other.parts and (path.parent / other).is_file():
+            there[location] = (path.parent / other).stat().st_size
+    missing = frozenset(name for name, location in elsewhere.items() if location not in there)
+    return size + sum(there.values()), missing
 
 
-def _external(file: WireFile, start: int, end: int) -> Iterator[str]:
-    """The name of a TensorProto whose contents are elsewhere; nothing for others."""
-    name, elsewhere = "", False
+def _external(file: WireFile, start: int, end: int) -> Iterator[tuple[str, str]]:
+    """The name of a TensorProto whose contents are in another file, and which; nothing for others."""
+    name = location = ""
     for number, kind, value, till in file.fields(start, end):
         if number == NAME and kind == BYTES:
             name = text(file.read(value, till), 0, till - value)
-        elif number == LOCATION and kind == VARINT:
-            elsewhere = value == EXTERNAL
-    if elsewhere:
-        yield name
+        elif number == EXTERNAL_DATA and kind == BYTES:
+            entry = {
+                field: text(file.read(at, to), 0, to - at)
+                for field, form, at, to in file.fields(value, till)
+                if form == BYTES
+            }
+            location = entry.get(VALUE, "") if entry.get(KEY) == "location" else location
+    if location:
+        yield name, location
 
 
 def described(path: Path) -> int:

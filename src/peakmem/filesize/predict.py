@@ -21,8 +21,15 @@ from peakmem.passes.quantise import merge_quantisation
 from peakmem.pipeline import load
 from peakmem.report.file_size import FileSize, FileSizes, Part
 
-READ = ("onnx", "tflite", "ncnn")
-# formats whose files tell, when they are the source, what their writer adds
+READ = {
+    "onnx": "onnx",
+    "tflite": "tflite",
+    "ncnn": "ncnn",
+    "safetensors": "safetensors",
+    "gguf": "gguf",
+    "torch_checkpoint": "pt",
+}
+# front ends whose files tell, when they are the source, what their writer adds, and the format they are
 
 
 def file_size(
@@ -134,10 +141,11 @@ def of_graph(
         # the quantiser describes what flows between operators anew
         again = wanted.name == "onnx" and dtype is not None and dtype.kind in ("int", "uint")
         given -= onnx_source.described(Path(graph.source)) if again else 0
-        more = max(given - plain.nbytes, -sheet.around.get("graph", 0))
-        described = sheet.around.get("graph", 0) + more
-        doubt = abs(more) // 4 + described // 8
-        around = {**sheet.around, "graph": described}
+        part = "graph" if wanted.described else "names and shapes"
+        more = max(given - plain.nbytes, -sheet.around.get(part, 0))
+        described = sheet.around.get(part, 0) + more
+        doubt = abs(more) // 4 + described // 8 if wanted.described else abs(more) // 4 + 64
+        around = {**sheet.around, part: described}
         sheet = replace(sheet, around=around, exact=False, below=sheet.below + doubt, above=sheet.above + doubt)
     return _report(graph, wanted, dtype, folded, folding, sheet)
 
@@ -146,20 +154,20 @@ def _as_it_is(graph: Graph, given: int) -> Sheet:
     """The file that a graph was read from."""
     stored = contents(graph, parameters(graph))
     around = given - sum(one.nbytes for one in stored if not one.literal)
-    return Sheet("as in the source", stored, {"graph": around})
+    return Sheet("as in the source", stored, {"names and shapes" if graph.weights_only else "graph": around})
 
 
 def _source_bytes(wanted: Format, graph: Graph) -> int | None:
     """Bytes of the file a graph was read from, where it is of the format already and all of it is there."""
     path = Path(graph.source) if graph.source else None
-    if path is None or wanted.name != graph.format or wanted.name not in READ or not path.is_file():
+    if path is None or READ.get(graph.format) != wanted.name or not path.is_file():
         return None
     if wanted.name == "ncnn":
         beside = path.with_suffix(".bin")
         return path.stat().st_size + beside.stat().st_size if beside.is_file() else None
     if wanted.name == "onnx":
-        size, elsewhere = onnx_source.measured(path)
-        return size + sum(one.nbytes for one in contents(graph, parameters(graph)) if one.name in elsewhere)
+        size, missing = onnx_source.measured(path)
+        return size + sum(one.nbytes for one in contents(graph, parameters(graph)) if one.name in missing)
     return path.stat().st_size
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from peakmem.engines.tflm.planner import lower_bound
 from peakmem.errors import PeakmemError
 from peakmem.fitting.engine import answered
-from peakmem.fitting.need import Need, needed, packed, rounded
+from peakmem.fitting.need import Need, checked, needed, packed, rounded
 from peakmem.fitting.parts import Answer, arena, part
 from peakmem.fitting.place import Place, Room
 from peakmem.fitting.question import Question
@@ -44,7 +44,7 @@ class Answers:
         self._known: dict[tuple[object, ...], Answer | PeakmemError] = {}
 
     def of(self, question: Question) -> Answer:
-        """The answer to `question`.
+        """The answer to `question`, if it makes sense.
 
         Raises:
             Stopped: no time is left for it.
@@ -56,6 +56,7 @@ class Answers:
                 raise Stopped(f"stopped after {self.seconds:g} s", hint="--try-for SECONDS")
             self.count += 1
             try:
+                checked(question)
                 known = (
                     answered(question, self.place, self.processor, self.cache, self.timeout)
                     if question.engine else self._graph(question)

@@ -31,6 +31,8 @@ SHRUNK = (Fraction(3, 4), Fraction(1, 2), Fraction(1, 4))
 WIDTHS = ("1", "0.75", "0.5", "0.35", "0.25")
 # that MobileNets are published at
 MOST_DEVICES = 4096
+LONGEST_NUMBER = 20
+# characters
 TWO = 2
 # values of a lever of which one is the other
 SEQUENCES = ("sequence", "context")
@@ -108,9 +110,10 @@ def _parsed(text: str, site: Site) -> Change:
         return simple[kind](value)
     turned = {knob.name: knob for knob in site.knobs}
     if kind in turned and value:
-        return _turned(turned[kind], _number(text, value))
+        knob = turned[kind]
+        return _turned(knob, _number(text, value, knob.most, whole=knob.step.denominator == 1))
     if kind == "devices" and value:
-        return _devices(int(_number(text, value)), site.question.devices)
+        return _devices(int(_number(text, value, Fraction(MOST_DEVICES), whole=True)), site.question.devices)
     if kind == "engine" and value in PROFILES:
         return _engine(value)
     if site.question.engine and value:
@@ -124,13 +127,15 @@ def _parsed(text: str, site: Site) -> Change:
     )  # fmt: skip
 
 
-def _number(text: str, value: str) -> Fraction:
+def _number(text: str, value: str, most: Fraction, *, whole: bool) -> Fraction:
+    kind = "a whole number" if whole else "a number"
     try:
-        number = Fraction(value)
+        number = Fraction(value[:LONGEST_NUMBER])
     except (ValueError, ZeroDivisionError):
         raise UsageError(f"--change {text[:80]!r}: {value[:40]!r} is no number", hint="--change batch=1") from None
-    if number <= 0:
-        raise UsageError(f"--change {text[:80]!r}", expected="more than 0", hint="--change batch=1")
+    if not 0 < number <= most or (whole and number.denominator != 1) or len(value) > LONGEST_NUMBER:
+        expected = f"{kind}, more than 0 and at most {float(most):,g}"
+        raise UsageError(f"--change {text[:80]!r}", expected=expected, hint="--change batch=1")
     return number
 
 

@@ -70,7 +70,8 @@ def fit(
         engine, settings, processor: predict this engine, see `peakmem.predict`; otherwise the graph alone is asked.
         processor_said: the processor as it is typed, for the commands that show a change.
         train: a training step instead of inference; only what `peakmem.train` takes goes with it.
-        batch, shapes, dims, inputs, form, options, dtype, assume: see `peakmem.estimate`.
+        batch, shapes, dims, form, options, dtype, assume: see `peakmem.estimate`.
+        inputs: of a live model, as text: "1x3x224x224", "ids=1x128:int64".
         weights_dtype: count the stored weights alone in this dtype.
         devices: that hold the weights together, split evenly.
         file: format of the model file that lies in storage; as the source is, or the weights alone, where not said.
@@ -96,7 +97,7 @@ def fit(
         where = replace(where, flags=(*where.flags, "--processor", processor_said))
     question = Question(
         source, batch, tuple((name, tuple(shape)) for name, shape in (shapes or {}).items()),
-        tuple((dims or {}).items()), tuple(inputs), dtype, weights_dtype, assume, form,
+        tuple((dims or {}).items()), (inputs,) if isinstance(inputs, str) else tuple(inputs), dtype, weights_dtype, assume, form,
         tuple((options or {}).items()), engine, tuple(settings), devices, file,
     )  # fmt: skip
     checked(question)
@@ -132,7 +133,7 @@ def _answered(
     turned = _knobs(question, where)
     asked = _asked(turned, grow)
     alone = not question.engine and where.kind in SPLIT_OVER
-    share = _devices_needed(found, where) if alone and not found.holds else None
+    share = _devices_needed(found, where, question.devices) if alone and not found.holds else None
     site = Site(question, where, turned, _kinds(question), share)
     listed: list[Tried] = []
     said = ""
@@ -156,7 +157,7 @@ def _answered(
         names = ", ".join(knob.name for knob in turned)
         looked_for, left = (), (f"the largest {names} was not looked for: the model would be converted for each value "
                                 "(--grow NAME asks for it; a file that the engine reads needs none)",)  # fmt: skip
-    bits = _bits(found) if found.outcome == "does not fit" else None
+    bits = _bits(found, question.devices) if found.outcome == "does not fit" else None
     return Fit(
         found.name, where.name, where.title, "inference", question.engine, found.outcome, found.parts,
         tuple(part.name for part in found.parts if part.outcome == "does not fit"), found.gap,
@@ -223,7 +224,7 @@ def _weights_in(part: Part) -> int:
     return sum(nbytes for name, nbytes in part.shares if name.startswith("weights"))
 
 
-def _devices_needed(found: Answer, where: Place) -> int | None:
+def _devices_needed(found: Answer, where: Place, devices: int) -> int | None:
     """How many devices hold the weights together, each with all the rest; None where no number does."""
     part = next((one for one in found.parts if where.ram is not None and one.name == where.ram.name), None)
     weights = 0 if part is None else _weights_in(part)
@@ -231,10 +232,10 @@ def _devices_needed(found: Answer, where: Place) -> int | None:
         return None
     most = part.needed_bytes if part.bound_bytes is None else part.bound_bytes
     room = part.capacity_bytes - (most - weights)
-    return -(-weights // room) if room > 0 else None
+    return -(-weights * devices // room) if room > 0 else None
 
 
-def _bits(found: Answer) -> Fraction | None:
+def _bits(found: Answer, devices: int) -> Fraction | None:
     """Bits that a weight may have, everything else as it is: the least of the parts that hold weights."""
     least: Fraction | None = None
     for part in found.parts:
@@ -242,8 +243,8 @@ def _bits(found: Answer) -> Fraction | None:
         if not weights and part.outcome == "does not fit":
             return None
         if weights and found.matrix_elements:
-            room = part.capacity_bytes - (part.needed_bytes - found.matrix_bytes)
-            bits = Fraction(room * 8, found.matrix_elements)
+            room = part.capacity_bytes - (part.needed_bytes - Fraction(found.matrix_bytes, devices))
+            bits = room * 8 * devices / found.matrix_elements
             least = bits if least is None else min(least, bits)
     return None if least is None or least <= 0 else least
 
@@ -264,10 +265,13 @@ def _readings(where: Place, found: Answer) -> Iterator[UnitReading]:
     rooms = {room.name: room for room in where.rooms}
     for part in found.parts:
         room = rooms[part.name]
-        for text, nbytes in readings(room):
+        known = readings(room)
+        usual = next((text for text, nbytes in known if nbytes == room.capacity_bytes), room.printed)
+        # the unit in which the capacity is that number: a maker may print kB and mean KiB
+        for text, nbytes in known:
             outcome = judged(part.needed_bytes, part.bound_bytes, nbytes, sure=part.kind != "lower bound")
             if outcome != part.outcome and part.capacity_bytes == room.capacity_bytes:
-                here = f"{_in_unit(part.needed_bytes, room.printed)} in {room.printed}: {part.outcome}"
+                here = f"{_in_unit(part.needed_bytes, usual)} in {usual}: {part.outcome}"
                 other = f"{_in_unit(part.needed_bytes, text)} in {text}: {outcome}"
                 yield UnitReading(part.name, f"{here}; {other}", outcome)
 

@@ -176,7 +176,7 @@ def checked(question: Question) -> None:
     if question.engine:
         flags = {
             "--dtype": question.dtype, "--weights-dtype": question.weights, "--format": question.form,
-            "--option": question.options,
+            "--option": question.options, "--file": question.file,
         }  # fmt: skip
         for flag, value in flags.items():
             if value:

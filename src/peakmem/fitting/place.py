@@ -128,17 +128,16 @@ def place(
 
 
 def readings(room: Room) -> tuple[tuple[str, int], ...]:
-    """What the printed number means in the units it may be in, where that is not the capacity: ("100 MiB", 104857600).
+    """What the printed number means in the units that it may be in: ("100 MB", 100000000), ("100 MiB", 104857600).
 
-    Makers print kB and MB for both 1000 and 1024; a number that nobody printed has no other reading.
+    Makers print kB and MB for both 1000 and 1024; a number that nobody printed has no reading.
     """
     match = _SIZE.match(room.printed)
     if match is None:
         return ()
     number, letter = match.group(1), match.group(2).upper()
     units = (f"{'k' if letter == 'K' else letter}B", f"{letter}iB")
-    found = tuple((f"{number} {unit}", parse_size(f"{number} {unit}")) for unit in units)
-    return tuple((text, nbytes) for text, nbytes in found if nbytes != room.capacity_bytes)
+    return tuple((f"{number} {unit}", parse_size(f"{number} {unit}")) for unit in units)
 
 
 def _own(device: Device) -> dict[Role, Room]:

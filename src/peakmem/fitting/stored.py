@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from peakmem.errors import PeakmemError
+from peakmem.errors import PeakmemError, UsageError
 from peakmem.filesize.predict import file_size, format_called
 from peakmem.fitting.need import Need
 from peakmem.fitting.parts import part
@@ -52,9 +52,8 @@ def file_of(question: Question, need: Need, kind: str) -> Stored:
     usual = USUAL.get(kind, "onnx") if need.activations_known else OF_WEIGHTS
     try:
         found = file_size(
-            question.source, question.file or usual, dtype or None, batch=None if need.graph.bound else question.batch,
-            shapes=dict(question.shapes), dims=dict(question.dims), inputs=question.inputs or None, form=question.form,
-            options=dict(question.options),
+            need.graph, question.file or usual, dtype or None, batch=None if need.graph.bound else question.batch,
+            shapes=dict(question.shapes), dims=dict(question.dims),
         )  # fmt: skip
     except PeakmemError:
         if question.file:
@@ -74,7 +73,11 @@ def known_format(name: str) -> None:
         UsageError: it is none.
     """
     if name and name != WEIGHTS:
-        format_called(name)
+        try:
+            format_called(name)
+        except UsageError as fault:
+            hint = fault.hint.replace("--format", "--file")
+            raise UsageError(fault.what, expected=f"{fault.expected}, {WEIGHTS}", hint=hint) from fault
 
 
 def file_part(room: Room, stored: Stored, devices: int, program_bytes: int) -> Part:

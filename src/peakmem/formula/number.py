@@ -6,7 +6,7 @@ modulus larger. A comparison answers for x0 and is written down: it says where t
 way. What cannot be kept as a polynomial (a bare int, a float) holds at x0 alone, and that is written down, too.
 
 Python hands an int out past these methods in a few places (an index, `range`, a float on the left, a numpy array),
-where nothing can be written down. So a formula read off such numbers is only believed where plain numbers give the same.
+where nothing can be written down. So a formula read off such numbers is only believed where plain numbers agree.
 """
 
 from __future__ import annotations

@@ -46,6 +46,10 @@ _PLUS = re.compile(r"(?<=\d)\s*\+")
 _COMMA = re.compile(r"^\D*\d+,\d{1,2}(?!\d)")
 # a decimal comma, which reads like a misplaced thousands separator
 _ROOM = re.compile(r"\s+(?:of\s+)?(?:ram|vram|sram|dram|memory|flash|storage|disk)$")
+_EACH = re.compile(
+    r"\s*(?:\bper|/)\s*(?:image|sample|example|token|param(?:eter)?|weight|element|value|layer|gpu|device)$"
+)
+# what the amount is of, which the expression says
 _RELATIONS: tuple[tuple[str, Relation], ...] = (
     (r"(?:<=|≤|at most|up to|no more than|not more than|max(?:imum|\.)?)", "<="),
     (r"(?:>=|≥|at least|no less than|not less than|min(?:imum|\.)?)", ">="),
@@ -174,7 +178,7 @@ def _amount(text: str) -> Amount:
         raise UsageError(f"{text[:80]!r} is no amount", expected=EXAMPLE, hint=hint)
     if one and one.group("sign"):
         raise UsageError(f"{text[:80]!r} is less than nothing", expected=EXAMPLE)
-    unit = _ROOM.sub("", f" {found.group('unit').strip().rstrip('.').strip()}").strip()
+    unit = _EACH.sub("", _ROOM.sub("", f" {found.group('unit').strip().rstrip('.').strip()}")).strip()
     sort, meant = _unit(unit, bool(found.group("money")), text)
     at = text.lower().rfind(unit)
     lowered, unit = unit, text[at : at + len(unit)] if unit and at >= 0 else unit

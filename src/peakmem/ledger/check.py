@@ -16,7 +16,7 @@ from peakmem.ledger.figures import Figures
 from peakmem.ledger.file import embedded
 from peakmem.ledger.functions import FUNCTIONS, Scope, call
 from peakmem.ledger.value import Item, Shape, Value, said
-from peakmem.ledger.verdict import Match, matches
+from peakmem.ledger.verdict import Match, matches, shown
 from peakmem.report import ledger as report
 from peakmem.units import Units
 
@@ -112,7 +112,7 @@ class _Check:
         unit, kind = _sort(item, expression)
         true = match.true
         computed = report.Computed(
-            meaning, expression.text, said(item, self.units), tuple(_plain(item)), unit, kind, true,
+            meaning, expression.text, shown(item, claimed, self.units), tuple(_plain(item)), unit, kind, true,
             "" if true and not match.how else match.off or match.how,
         )  # fmt: skip
         return computed, item, match
@@ -148,7 +148,7 @@ class _Check:
                 counted = isinstance(item, Value) and item.unit == "B" and item.kind in ("estimate", "lower bound")
                 dtype = self.claim.context.dtype or ("float32" if is_built_in(self.claim.context.network) else "")
                 dtype = dtype if counted else ""
-                says = f"no reading gives it: {f'{dtype} ' if dtype else ''}{said(item, self.units)}; {says}"
+                says = f"no reading gives it: {f'{dtype} ' if dtype else ''}{every[0].shown}; {says}"
         elif match.how and match.true:
             says = f"true with {match.how}"
         elif match.partly:

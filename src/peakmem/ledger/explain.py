@@ -19,7 +19,7 @@ from peakmem.ledger.evaluation import evaluate
 from peakmem.ledger.expression import Expression, names
 from peakmem.ledger.functions import Scope, call
 from peakmem.ledger.value import Item, Value, said
-from peakmem.ledger.verdict import matches
+from peakmem.ledger.verdict import matches, shown
 from peakmem.report.ledger import Explanation
 from peakmem.units import Units
 from peakmem.zoo import NETWORKS
@@ -94,9 +94,9 @@ class Hit:
     how: str
     # the reading of the unit that it takes as well
 
-    def shown(self, units: Units | None) -> str:
+    def shown(self, search: Search) -> str:
         """The value, and how it is read."""
-        return said(self.item, units) + (f", {self.how}" if self.how else "")
+        return shown(self.item, search.claimed, search.units) + (f", {self.how}" if self.how else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class Search:
             more = [*self._networks(), *(_pairs(changes) if self._is_exact() else ())]
             tried += len(more)
             found = self._hits(more)
-        grouped = [*units, *_grouped(found, self.units)]
+        grouped = [*units, *_grouped(found, self)]
         grouped.sort(key=lambda pair: pair[0])
         told: list[Explanation] = []
         for _, one in grouped:
@@ -272,7 +272,7 @@ def _pairs(changes: list[Change]) -> Iterator[Change]:
                 )  # fmt: skip
 
 
-def _grouped(found: list[Hit], units: Units | None) -> Iterator[tuple[int, Explanation]]:
+def _grouped(found: list[Hit], search: Search) -> Iterator[tuple[int, Explanation]]:
     """One line for all values of a knob; three of other changes at most."""
 
     def by_name(hit: Hit) -> str:
@@ -281,9 +281,9 @@ def _grouped(found: list[Hit], units: Units | None) -> Iterator[tuple[int, Expla
     for name, group in groupby(sorted(found, key=lambda hit: (hit.change.rank, hit.change.name)), key=by_name):
         rows = list(group)
         if name not in _KNOBS:
-            yield from ((hit.change.rank, Explanation(hit.change.said, hit.shown(units))) for hit in rows[:3])
+            yield from ((hit.change.rank, Explanation(hit.change.said, hit.shown(search))) for hit in rows[:3])
             continue
         values = [hit.change.said.removeprefix(f"{name} ") for hit in rows]
         listed = values[0] if len(values) == 1 else f"{', '.join(values[:-1])} or {values[-1]}"
-        text = rows[0].shown(units) if len(rows) == 1 else f"{rows[0].shown(units)} … {rows[-1].shown(units)}"
+        text = rows[0].shown(search) if len(rows) == 1 else f"{rows[0].shown(search)} … {rows[-1].shown(search)}"
         yield rows[0].change.rank, Explanation(f"{name} {listed}", text)

@@ -36,9 +36,14 @@ QUANTITIES: Mapping[str, str] = {
     "parameter_count": "parameters()", "params": "parameters()", "input": "input_bytes()", "output": "output_bytes()",
     "training": 'train("peak")', "training_peak": 'train("peak")', "training_memory": 'train("peak")',
     "all_activations": "sum_outputs()", "saved_activations": 'train("saved")', "gradients": 'train("gradients")',
-    "optimizer_state": 'train("optimizer")',
+    "optimizer_state": 'train("optimizer")', "activation": "live_fused()", "peak_activation": "live_fused()",
+    "peak_activation_memory": "live_fused()", "live_peak": "live_fused()", "largest_activation": "largest_output()",
+    "weights_and_activations": "resident_fused()", "inference_peak": "resident_fused()",
+    "parameter_size": "parameter_bytes()", "weight_size": "parameter_bytes()", "training_step": 'train("peak")',
 }  # fmt: skip
 # what people call things; every convention and function goes by its own name as well
+COUNTED = {"parameters()": "parameter_bytes()", "parameter_bytes()": "parameters()"}
+# of what is named with one word, the size where a size is claimed and the count where a count is
 
 
 def built_in() -> tuple[Claims, ...]:
@@ -145,10 +150,13 @@ def _claim(node: Node, position: int, base: Context, where: str) -> Claim:
                 expected="quantity: weights or compute: an expression", hint="quantity: weights",
             )  # fmt: skip
         try:
-            amounts(claimed)
+            sort = amounts(claimed)[0].sort
         except PeakmemError as fault:
             fault.locate(f"{where}:{dict(lines)['claim']}: {identity}")
             raise
+        wrong_way = compute == ("parameters()" if sort == "size" else "parameter_bytes()" if sort == "count" else "")
+        if wrong_way and node.get("quantity") is not None:
+            compute = COUNTED[compute]
     because = _text(node, "because", where)
     for text in embedded(because):
         _parsed(text, where, dict(lines).get("because", node.line), identity)

@@ -88,14 +88,17 @@ def decimal(value: Fraction) -> str:
     return f"{both} ({exact} B)"
 
 
-def said(item: Item, units: Units | None = None) -> str:
-    """What stands in a report: bytes in both readings, or in the one that is asked for."""
+def said(item: Item, units: Units | None = None, sort: str = "") -> str:
+    """What stands in a report: bytes in both readings, or in the one that is asked for.
+
+    `sort` says how plain numbers are claimed: a "ratio" is shown as 3.5x, a "percent" as 12.5 %.
+    """
     if isinstance(item, bool):
         return "yes" if item else "no"
     if isinstance(item, str):
         return item
     if isinstance(item, tuple):
-        return " / ".join(said(one, units) for one in item)
+        return " / ".join(said(one, units, sort) for one in item)
     if isinstance(item, Shape):
         return str(item)
     if item.unit == "B":
@@ -103,4 +106,6 @@ def said(item: Item, units: Units | None = None) -> str:
         return format_exact(int(item.number), units) if units is not None and exact else decimal(item.number)
     if item.unit == "$":
         return f"${float(item.number):,.2f}"
-    return plain(item.number)
+    if not item.unit and sort == "percent":
+        return f"{plain(item.number * 100)} %"
+    return f"{plain(item.number)}x" if not item.unit and sort == "ratio" else plain(item.number)

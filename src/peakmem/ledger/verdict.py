@@ -8,6 +8,7 @@ from fractions import Fraction
 from peakmem.errors import UsageError
 from peakmem.ledger.amount import Amount, Printed, Reading, factor, sizes
 from peakmem.ledger.value import Item, Shape, Value, plain, said
+from peakmem.units import Units
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,13 @@ def matches(claimed: tuple[Amount, ...], computed: Item) -> Match:
             raise UsageError("the expression gives an empty list")
         return _all([_match(claimed[0], item) for item in computed], several=False)
     return _match(claimed[0], computed)
+
+
+def shown(item: Item, claimed: tuple[Amount, ...], units: Units | None = None) -> str:
+    """A computed value in the manner of what is claimed: ratios as ratios, shares in percent."""
+    if len(claimed) > 1 and isinstance(item, tuple) and len(item) == len(claimed):
+        return " / ".join(said(one, units, amount.sort) for one, amount in zip(item, claimed, strict=True))
+    return said(item, units, claimed[0].sort)
 
 
 def _all(found: list[Match], *, several: bool) -> Match:

@@ -51,7 +51,7 @@ def _headline(report: Fit, units: Units) -> Iterator[str]:
         then = f": {report.bits_dtype} would do" if report.bits_dtype else ", of which no dtype is tried"
         yield f"all else as it is, a weight may have {report.bits_per_weight:.2f} bits{then}"
     ranked = [one for one in report.changes if one.rank]
-    if ranked and ranked[0].rank == 1:
+    if ranked and report.outcome != "fits":
         yield f"cheapest change that fits: {', '.join(ranked[0].names)}"
 
 

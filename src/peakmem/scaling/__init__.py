@@ -146,7 +146,7 @@ def _report(
             modulus, classes = _covered(explorer, low, high, near, which)
         except Lost:
             lost = True
-            notes.append(f"the analysis uses {knob.name} in ways that no polynomial follows")
+            notes.append(f"the analysis uses {knob.name} in ways that cannot be followed exactly")
         if which != "one" and modulus > MOST_CLASSES and len(classes) == 1:
             notes.append(f"there are {modulus:,} remainders, too many to look at each")
         if explorer.guessed:

@@ -1,10 +1,14 @@
 """Formulas through evaluations, for models that are captured anew at every size; said to be fitted, never exact.
 
 A polynomial is put through the live bytes of each step at a few values, and held against evaluations at others, one
-of them far away. Where that fails finer classes of values are tried, and then nothing is claimed.
+of them far away. Where that fails finer classes of values are tried, then the peak alone where the number of steps
+is what changes, and then nothing is claimed.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
 
 from peakmem.errors import PeakmemError
 from peakmem.formula.envelope import envelope
@@ -23,13 +27,25 @@ MODULI = (1, 2, 4, 8, 16, 32)
 def fitted(explorer: Explorer, low: int, high: int | None, near: int) -> tuple[int, list[Span | Hole]]:
     """(modulus, ranges) for the class of `near`; no range where nothing fits."""
     for modulus in MODULI:
-        found = _class(explorer, modulus, low, high, near)
+        found = _class(explorer, modulus, low, high, near, _as_it_is)
         if found:
             return modulus, found
-    return 1, []
+    return 1, _class(explorer, 1, low, high, near, _peak_alone)
 
 
-def _class(explorer: Explorer, modulus: int, low: int, high: int | None, near: int) -> list[Span | Hole]:
+def _as_it_is(found: Measured) -> Measured:
+    return found
+
+
+def _peak_alone(found: Measured) -> Measured:
+    """The peak as the only step there is: what is left where networks of two sizes have other operators."""
+    peak = point(found)
+    return replace(found, live=(peak.live_bytes,), operators=((peak.operator, peak.op_type),))
+
+
+def _class(
+    explorer: Explorer, modulus: int, low: int, high: int | None, near: int, view: Callable[[Measured], Measured]
+) -> list[Span | Hole]:
     first = low + (near - low) % modulus
     top = max(FAR, near * 4) if high is None else high
     last = top - (top - near) % modulus
@@ -37,7 +53,8 @@ def _class(explorer: Explorer, modulus: int, low: int, high: int | None, near: i
     values = [begin + step * modulus for step in STEPS if begin + step * modulus <= last]
     seen: list[tuple[int, Measured]] = []
     for x in values:
-        found = _evaluated(explorer, x)
+        there = _evaluated(explorer, x)
+        found = None if there is None else view(there)
         if found is None or (seen and found.operators != seen[0][1].operators):
             return []
         seen.append((x, found))

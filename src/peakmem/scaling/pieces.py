@@ -212,43 +212,54 @@ class Explorer:
                 min(max(run.at, start), stop), found.unknown,
             )  # fmt: skip
             doubts = [x for x in run.doubts if start <= x <= stop and (x - start) % modulus == 0]
+            special = [x for x in doubts if not span.agrees(x, self.plain(x))]
             if run.pinned:
                 self.guessed = run.pinned
                 doubts += _dense(start, stop, modulus)
-            yield from self._checked(span, modulus, doubts)
+            for item in _parted(span, special, modulus):
+                if isinstance(item, Span):
+                    yield from self._checked(item, modulus, [x for x in doubts if item.low <= x <= item.high])
+                else:
+                    yield item
 
     def _checked(self, span: Span, modulus: int, doubts: list[int]) -> Iterator[Span | Hole | tuple[int, int]]:
-        """`span` where plain evaluation agrees at its ends, inside and at every doubt; else the part that does."""
+        """`span` where plain evaluation agrees at its ends and inside, the doubts among it; else the part that does."""
         if not span.agrees(span.anchor, self.plain(span.anchor)):
+            self._disappointed()
             yield Hole(span.anchor, span.anchor, "the formula and plain evaluation disagree")
             if span.low < span.anchor:
                 yield span.low, span.anchor - modulus
             if span.anchor < span.high:
                 yield span.anchor + modulus, span.high
             return
-        samples = () if self.lean else _samples(span.low, span.high, span.anchor, modulus)
-        places = {span.anchor, span.low, span.high, *samples, *doubts}
+        places = {span.anchor, *_samples(span.low, span.high, span.anchor, modulus, few=self.lean), *doubts}
         wrong = [x for x in sorted(places) if not span.agrees(x, self.plain(x))]
         low, high = span.low, span.high
-        below, above = [x for x in wrong if x < span.anchor], [x for x in wrong if x > span.anchor]
-        if below:
-            low = self._edge(span, span.anchor, below[-1], modulus)
-            yield span.low, low - modulus
-        if above:
-            high = self._edge(span, span.anchor, above[0], modulus)
-            yield high + modulus, span.high
         if wrong:
-            self.lost += 1
-            if self.lost > MOST_LOST:
-                raise Lost
+            self._disappointed()
+            below, above = [x for x in wrong if x < span.anchor], [x for x in wrong if x > span.anchor]
+            low = self._edge(span, span.anchor, below[-1], modulus) if below else low
+            high = self._edge(span, span.anchor, above[0], modulus) if above else high
             places |= {low, high, *_samples(low, high, span.anchor, modulus)}
             if not all(span.agrees(x, self.plain(x)) for x in places if low <= x <= high):
                 low = high = span.anchor
         kept = frozenset(x for x in places if low <= x <= high)
         yield single(low, span) if low == high else replace(span, low=low, high=high, checked=kept)
+        if span.low < low:
+            yield span.low, low - modulus
+        if high < span.high:
+            yield high + modulus, span.high
+
+    def _disappointed(self) -> None:
+        self.lost += 1
+        if self.lost > MOST_LOST:
+            raise Lost
 
     def _edge(self, span: Span, good: int, bad: int, modulus: int) -> int:
         """The last place on the way from `good` to `bad` where plain evaluation agrees, by bisection."""
+        beside = good + (modulus if bad > good else -modulus)
+        if not span.agrees(beside, self.plain(beside)):
+            return good
         while abs(bad - good) > modulus:
             middle = good + (bad - good) // modulus // 2 * modulus
             if middle == good:
@@ -258,6 +269,17 @@ class Explorer:
             else:
                 bad = middle
         return good
+
+
+def _parted(span: Span, special: list[int], modulus: int) -> Iterator[Span | tuple[int, int]]:
+    """`span` without the values at which something else holds; those as ranges of their own, to be looked at."""
+    low = span.low
+    for x in [*special, span.high + modulus]:
+        if low < x:
+            yield replace(span, low=low, high=x - modulus, anchor=min(max(span.anchor, low), x - modulus))
+        if x <= span.high:
+            yield x, x
+        low = x + modulus
 
 
 def single(x: int, span: Span) -> Span:
@@ -281,10 +303,12 @@ def _start(begin: int, end: int, near: int, residue: int, modulus: int) -> int:
     return near - (near - residue) % modulus if near - (near - residue) % modulus >= begin else begin
 
 
-def _samples(low: int, high: int, anchor: int, modulus: int) -> set[int]:
+def _samples(low: int, high: int, anchor: int, modulus: int, *, few: bool = False) -> set[int]:
     """Places of a class to check between `low` and `high`: the ends, their neighbours, and some in between."""
     steps = (high - low) // modulus
-    inside = {0, 1, steps, steps - 1, isqrt(steps), steps * 5 // 8, (anchor - low) // modulus + 1}
+    inside = {0, steps, steps * 5 // 8}
+    if not few:
+        inside |= {1, steps - 1, isqrt(steps), (anchor - low) // modulus + 1}
     return {low + modulus * step for step in inside if 0 <= step <= steps}
 
 

@@ -39,6 +39,44 @@ def test_what_pnnx_wrote(name, dtype, binary, text):
     assert size.low_bytes <= size.nbytes <= size.high_bytes
 
 
+def parameter(b, *shape):
+    return b.parameter("p", shape)
+
+
+IMAGE, ROWS = (1, 3, 16, 16), (1, 7, 12)
+SMALL = [
+    ("InstanceNormalization", IMAGE, 932, lambda b, x: b.one(
+        "InstanceNormalization", b.conv(x, 8, kernel=3), parameter(b, 8), parameter(b, 8))),
+    ("PRelu", IMAGE, 900, lambda b, x: b.one("PRelu", b.conv(x, 8, kernel=3), parameter(b, 8, 1, 1))),
+    ("grouped ConvTranspose", IMAGE, 1160, lambda b, x: b.one(
+        "ConvTranspose", b.conv(x, 8, kernel=1), parameter(b, 8, 2, 4, 4), parameter(b, 8), kernel_shape=(4, 4),
+        strides=(2, 2), pads=(1, 1, 1, 1), group=4)),
+    ("1-D Conv", (1, 12, 30), 1484, lambda b, x: b.relu(b.one(
+        "Conv", x, parameter(b, 10, 12, 3), parameter(b, 10), kernel_shape=(3,), strides=(1,), pads=(1, 1),
+        dilations=(1,)))),
+    ("3-D Conv", (1, 2, 8, 8, 8), 1104, lambda b, x: b.one(
+        "Conv", x, parameter(b, 5, 2, 3, 3, 3), parameter(b, 5), kernel_shape=(3, 3, 3))),
+    ("MatMul", ROWS, 964, lambda b, x: b.relu(b.dense(x, 20, bias=False))),
+    ("MatMul and Add", ROWS, 1476, lambda b, x: b.dense(b.relu(b.dense(x, 20)), 5)),
+    ("constants of channels", IMAGE, 164, lambda b, x: b.mul(
+        b.add(b.conv(x, 8, kernel=1), parameter(b, 8, 1, 1)), parameter(b, 8, 1, 1))),
+    ("a norm behind Gemm", (1, 12), 316, lambda b, x: b.batch_norm(b.linear(b.flatten(x), 6))),
+    ("uneven padding", IMAGE, 788, lambda b, x: b.sigmoid(
+        b.batch_norm(b.conv(x, 7, kernel=3, stride=2, pad=(0, 0, 1, 1))))),
+    ("LayerNormalization", ROWS, 1448, lambda b, x: b.layer_norm(b.dense(x, 24))),
+    ("a mean of channels", IMAGE, 12, lambda b, x: b.one("Sub", x, parameter(b, 1, 3, 1, 1))),
+]  # fmt: skip
+# bytes of the .bin that pnnx wrote of it
+
+
+@pytest.mark.parametrize(("shape", "binary", "make"), [row[1:] for row in SMALL], ids=[row[0] for row in SMALL])
+def test_what_pnnx_wrote_of_small_networks(shape, binary, make):
+    b = GraphBuilder("small")
+    size = of_graph(b.finish(make(b, b.input("x", shape))), FORMATS["ncnn"], None)
+    assert size.files[1].nbytes == binary
+    assert not size.notes
+
+
 def test_int8_by_hand():
     """As ncnn2int8 stores it: a tag of 4 bytes, weights up to a multiple of 4, biases, scales."""
     b = GraphBuilder("tiny")

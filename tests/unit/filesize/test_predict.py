@@ -119,3 +119,26 @@ def test_a_scheme_is_for_the_formats_that_have_it():
         ("tflite", "float32"), ("tflite", "int8"), ("ncnn", "float32"), ("ncnn", "int8"), ("onnx", "float32"),
     ]  # fmt: skip
     assert "no scheme 'dynamic'" in report.refused[0]
+
+
+def test_what_a_file_says_of_itself_stays(tmp_path):
+    """Metadata of the source are in the file at another dtype, too."""
+    shape = [64, 8]
+    header = {
+        "__metadata__": {"format": "pt", "who": "x" * 300},
+        **{
+            f"layer.{i}.w": {"dtype": "F32", "shape": shape, "data_offsets": [2048 * i, 2048 * (i + 1)]}
+            for i in range(4)
+        },
+    }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(4 * 2048))
+    same = peakmem.file_size(path, "safetensors")
+    assert (same.kind, same.nbytes, same.writer) == ("exact", path.stat().st_size, "as in the source")
+    half = peakmem.file_size(path, "safetensors", "fp16")
+    assert half.tensor_bytes == 4 * 1024
+    # the digits of the offsets aside
+    assert abs(path.stat().st_size - half.nbytes - 4 * 1024) <= 16
+    assert half.low_bytes <= half.nbytes <= half.high_bytes

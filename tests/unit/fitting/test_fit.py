@@ -25,7 +25,7 @@ def test_mcunets_gap_on_an_stm32f746():
     That counts the block's input throughout (`block_input_held`); what has to be alive at once is 1,505,280 B, which
     in 320 KiB is 4.59 times. Its 3.4 MB against 1 MB of flash are the bare elements of 3.47 million weights.
     """
-    report = fit("mobilenet_v2", "stm32f746", dtype="int8", search="none")
+    report = fit("mobilenet_v2", "stm32f746", dtype="int8", search="none", grow=())
     assert (report.outcome, report.over) == ("does not fit", ("RAM", "flash"))
     ram, flash = report.parts
     assert (ram.needed_bytes, ram.capacity_bytes) == (1_505_280, 327_680)
@@ -89,6 +89,9 @@ def test_how_many_devices_hold_the_weights_together():
     assert fit(small(), ram=LIVE + 500, devices=math.ceil(WEIGHTS / 500)).outcome == "fits"
     assert fit(small(), ram=LIVE + 500, devices=math.ceil(WEIGHTS / 500) - 1).outcome == "does not fit"
     assert fit(small(), ram=LIVE, search="none").devices_needed is None
+    few = fit(small(), ram=LIVE + 500, devices=2, search="none")
+    assert few.devices_needed == math.ceil(math.ceil(WEIGHTS / 2) * 2 / 500)
+    assert few.bits_per_weight == pytest.approx((500 - (math.ceil(WEIGHTS / 2) - MATRICES * 2)) * 16 / MATRICES)
 
 
 def test_exactly_the_capacity_fits():
@@ -128,23 +131,23 @@ def test_changes_by_name_are_tried_alone_and_together():
 
 
 def test_every_change_says_what_typing_it_says():
-    report = fit("mobilenet_v2:width=0.35,classes=10", "stm32f746", dtype="int8")
+    report = fit("mobilenet_v2:width=0.35,classes=10", "stm32f746", dtype="int8", grow=())
     assert report.changes
     for one in report.changes:
         spec, *flags = one.command.split()[2:]
         said = dict(zip(flags[::2], flags[1::2], strict=True))
         again = fit(
             spec, said["--device"], dtype=said.get("--dtype", ""), weights_dtype=said.get("--weights-dtype", ""),
-            assume=said.get("--assume", "fused"), search="none",
+            assume=said.get("--assume", "fused"), search="none", grow=(),
         )  # fmt: skip
         assert tuple((part.name, part.needed_bytes) for part in again.parts) == one.needed
         assert again.outcome == one.outcome
 
 
 def test_all_can_be_tried_where_it_fits_and_nothing_where_it_does_not():
-    assert fit("mobilenet_v2", "1GiB").changes == ()
-    assert fit("mobilenet_v2", "1MiB", search="none").changes == ()
-    assert fit("resnet50", "1GiB", search="all", dtype="int8", weights_dtype="int4").searched
+    assert fit("mobilenet_v2", "1GiB", grow=()).changes == ()
+    assert fit("mobilenet_v2", "1MiB", search="none", grow=()).changes == ()
+    assert fit("resnet50", "1GiB", search="all", dtype="int8", weights_dtype="int4", grow=()).searched
 
 
 def test_a_model_in_memory_has_no_command():
@@ -160,6 +163,16 @@ def test_through_json_and_back():
 
 
 @pytest.mark.parametrize(
+    ("file", "dtype"), [("onnx", ""), ("ncnn", "float16"), ("tflite", "int8"), ("safetensors", "")]
+)
+def test_the_file_is_what_file_size_says(file, dtype):
+    size = peakmem.file_size("mobilenet_v2", file, dtype or None)
+    (found,) = fit("mobilenet_v2", storage="1GiB", file=file, dtype=dtype, grow=()).parts
+    assert (found.needed_bytes, found.bound_bytes) == (size.nbytes, size.high_bytes)
+    assert dict(found.shares) == {one.name: one.nbytes for one in size.parts if one.nbytes}
+
+
+@pytest.mark.parametrize(
     ("asked", "said"),
     [
         ({"dtype": "int9"}, "no dtype is called"),
@@ -169,7 +182,9 @@ def test_through_json_and_back():
         ({"settings": ["lightmode=off"]}, "--set is for engines"),
         ({"engine": "ncnn", "dtype": "int8"}, "--dtype is for the graph alone"),
         ({"engine": "ncnnn"}, "ncnnn"),
-        ({"file": "zip"}, "zip"),
+        ({"engine": "ncnn", "file": "onnx"}, "--file is for the graph alone"),
+        ({"file": "zip"}, "'zip' files"),
+        ({"file": "tflit"}, "--file tflite"),
         ({"file": "ncnn", "dtype": "int4", "storage": "1MiB"}, "int4"),
         ({"change": ["sheep"]}, "no change is called"),
         ({"batch": 0}, "--batch is 0"),
@@ -232,3 +247,18 @@ def test_an_option_of_an_engine_and_another_engine_are_changes(model):
     assert ranked
     for one in ranked:
         assert dict(one.needed)["RAM"] <= room
+
+
+def test_a_change_that_an_engine_does_not_know_is_refused(model):
+    report = fit(model, "1GiB", engine="onnxruntime", change=["dtype=int8"], search="none", grow=())
+    assert [(one.outcome, one.reason[:34]) for one in report.changes] == [
+        ("refused", "--dtype is for the graph alone: an")
+    ]
+
+
+def test_a_maker_prints_kb_and_means_kib():
+    """321,504 B are less than 320 KiB, which an STM32F746 has, and more than the 320 kB that are printed."""
+    report = fit("mobilenet_v2:width=0.35,resolution=146,classes=10", "stm32f746", dtype="int8", grow=())
+    assert report.outcome == "fits"
+    (one,) = report.readings
+    assert one.text == "313.97 KiB in 320 KiB: fits; 321.50 kB in 320 kB: does not fit"

@@ -181,3 +181,15 @@ def test_ids_are_chosen_by_name_and_pattern(tmp_path):
     assert len(checked(tmp_path, text, only=["a*"]).statements) == 3
     with pytest.raises(PeakmemError, match="Try: --only a"):
         checked(tmp_path, text, only=["a9"])
+
+
+def test_one_word_for_size_and_count(tmp_path):
+    """VGG16: 138,357,544 parameters, 553.43 MB."""
+    text = "context: {network: vgg16}\nclaims:\n" + "".join(
+        f"  - {{claim: {claim}, quantity: {quantity}}}\n"
+        for claim, quantity in (
+            ("138.4M parameters", "parameters"), ("553.4 MB", "parameters"), ("553.4 MB", "Model Size"),
+            ("138.4 million", "model size"),
+        )
+    )  # fmt: skip
+    assert checked(tmp_path, text).right == 4

@@ -182,3 +182,18 @@ def test_the_largest_where_nothing_is_too_large():
     answer = largest(lambda _: network(8), 100)
     assert (answer.value, answer.next_value) == (300, None)
     assert any("fits" in note for note in answer.notes)
+
+
+def test_many_special_values_each_keep_their_own():
+    special = {7: 900, 11: 950, 40: 1000, 41: 20, 100: 5, 203: 9}
+
+    def size(x):
+        for at, there in special.items():
+            if x == at:
+                return there
+        return 2 * x + 1
+
+    found = formula(lambda x: network(size(x)))
+    assert held(found, size) == 0
+    assert found.kind == "exact"
+    assert {piece.low for piece in found.pieces if piece.low == piece.high} == set(special)

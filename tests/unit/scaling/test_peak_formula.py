@@ -224,9 +224,9 @@ def test_weights_alone_have_nothing_to_turn(tmp_path):
 
 
 def test_sizes_that_are_fixed_inside():
-    """A table for 16 patches is added to them, so that the image has one size."""
+    """A table as large as the map is added to it, so that the image has one size."""
     b = GraphBuilder("fixed")
-    x = b.conv(b.input("image", (1, 3, 64, 64)), 8, kernel=16, stride=16)
-    graph = b.finish(b.add(x, b.parameter("table", (1, 8, 4, 4))))
+    x = b.conv(b.input("image", (1, 3, 64, 64)), 8, kernel=16)
+    graph = b.finish(b.add(x, b.parameter("table", (1, 8, 49, 49))))
     with pytest.raises(UsageError, match="resolution can only be 64; elsewhere dimensions"):
         peak_formula(graph, "resolution", limits=(48, None))

@@ -46,7 +46,7 @@ def built(layers, knob):
     return b.finish(x)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(LAYERS, st.sampled_from(list(ASSUMPTIONS)), st.sampled_from(["side", "batch"]))
 def test_the_formula_is_what_an_estimate_says(layers, assume, knob):
     try:
