@@ -54,30 +54,26 @@ ALLOWED["reconciliation"] = ALLOWED["prediction"] | {"prediction"}
 ALLOWED["verdict"] = {"devices", "engines", "report", "training", "units"}
 ALLOWED["producing"] = {"binding", "errors", "frontends", "ir", "pipeline", "report", "training", "zoo"}
 ALLOWED["rehearsal"] = {"devices", "errors", "producing", "report", "training", "verdict"}
+ALLOWED["verification"] = {"errors", "measuring", "report", "training"}
+ALLOWED["replaying"] = {"_version", "report", "training"}
+ALLOWED["processors"] = {"engines", "errors", "measuring", "prediction", "units"}
+ALLOWED["growth"] = ALLOWED["pipeline"] | {"pipeline"}
+ALLOWED["formula"] = set()
+ALLOWED["scaling"] = GROUND | ANALYSES | {"formula", "ir", "pipeline", "report", "zoo"}
+ALLOWED["fitting"] = ALLOWED["scaling"] | {
+    "devices", "engines", "filesize", "prediction", "producing", "rehearsal", "scaling", "training", "verdict",
+}  # fmt: skip
+ALLOWED["budgets"] = ALLOWED["growth"] | {
+    "devices", "filesize", "fitting", "growth", "prediction", "processors", "rehearsal", "training",
+}  # fmt: skip
 ALLOWED["ledger"] = ALLOWED["pipeline"] | {
     "devices", "filesize", "pipeline", "prediction", "pricing", "producing", "scaling", "training",
 }  # fmt: skip
-ALLOWED["verification"] = {"errors", "measuring", "report", "training"}
-ALLOWED["replaying"] = {"_version", "report", "training"}
-ALLOWED["cli"] = ALLOWED["pipeline"] | ALLOWED["reconciliation"] | {"claims", "measurement", "reconciliation", "render"}
-ALLOWED["formula"] = set()
-ALLOWED["scaling"] = {
-    "binding", "dtypes", "errors", "formula", "ir", "liveness", "parameters", "passes", "pipeline", "report", "study", "zoo",
-}  # fmt: skip
-ALLOWED["cli"] |= {"scaling"}
-ALLOWED["cli"] |= {"filesize", "pricing"}
-ALLOWED["cli"] |= {"ledger"}
-ALLOWED["cli"] |= {"devices", "rehearsal", "replaying", "training", "verdict", "verification"}
-ALLOWED["growth"] = ALLOWED["pipeline"] | {"pipeline"}
-ALLOWED["processors"] = {"engines", "errors", "measuring", "prediction", "units"}
-ALLOWED["fitting"] = GROUND | {
-    "binding", "devices", "engines", "filesize", "formula", "ir", "liveness", "parameters", "passes", "pipeline",
-    "prediction", "producing", "rehearsal", "report", "scaling", "study", "training", "verdict", "zoo",
-}  # fmt: skip
-ALLOWED["cli"] |= {"fitting", "processors"}
-ALLOWED["budgets"] = ALLOWED["growth"] | {"devices", "filesize", "fitting", "growth", "prediction", "processors", "rehearsal", "training"}
-ALLOWED["cli"] |= {"budgets", "growth", "processors"}
 ALLOWED["pytest_plugin"] = {"budgets", "errors", "units"}
+ALLOWED["cli"] = ALLOWED["pipeline"] | ALLOWED["reconciliation"] | {
+    "budgets", "claims", "devices", "filesize", "fitting", "growth", "ledger", "measurement", "pricing", "processors",
+    "reconciliation", "rehearsal", "render", "replaying", "scaling", "training", "verdict", "verification",
+}  # fmt: skip
 ALLOWED["__main__"] = {"cli"}
 ALLOWED["__init__"] = {
     "_version", "budgets", "engines", "errors", "filesize", "fitting", "growth", "ir", "ledger", "measurement",

@@ -20,11 +20,11 @@ MOVING = frozenset(
 # their result has the scale of their input
 QUANTISED = MOVING | {
     "Conv", "ConvTranspose", "Gemm", "Clip", "Relu", "Pad", "MatMul", "Split", "Gather", "Where",
-    "InstanceNormalization", "LayerNormalization", "Add", "Mul", "LeakyRelu", "Sigmoid", "GlobalAveragePool",
+    "InstanceNormalization", "LayerNormalization", "BatchNormalization", "Add", "Mul", "LeakyRelu", "Sigmoid", "GlobalAveragePool",
     "Concat", "Softmax", "ArgMax",
 }  # fmt: skip
 # op types that are quantised unless told otherwise
-NORMS = frozenset({"InstanceNormalization", "LayerNormalization"})
+NORMS = frozenset({"InstanceNormalization", "LayerNormalization", "BatchNormalization"})
 RECTIFIERS = frozenset({"Relu", "Clip"})
 MATRICES = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 POSITIVE = RECTIFIERS | {"Sigmoid", "HardSigmoid", "Softmax"}
@@ -72,15 +72,16 @@ class _Work:
         if name and self.floating(name) and name not in self.pairs:
             self.pairs[name] = self.pairs.get(like, name) if like else name
 
-    def constant(self, name: str, channels: int, *, bias: bool = False) -> None:
+    def constant(self, name: str, channels: int, *, bias: bool = False, flowing: bool = False) -> None:
         """Quantise a stored tensor."""
         one = self.stored.get(name)
         if one is None or one.literal or not one.floating or name in self.renamed:
             return
         base = f"{name}_quantized" if bias else name
         scale = _named(f"{base}_scale", FLOAT32, channels)
-        zero = _named(f"{base}_zero_point", INT32 if bias else self.dtype, channels)
-        kept = replace(one, name=f"{name}_quantized", dtype=INT32 if bias else self.dtype)
+        kind = INT32 if bias else INT8 if flowing else self.dtype
+        zero = _named(f"{base}_zero_point", kind, channels)
+        kept = replace(one, name=f"{name}_quantized", dtype=kind)
         self.made += [kept, scale, zero]
         result = name if bias else f"{name}{AFTER}"
         told = {"axis": 0} if scale.shape else {}
@@ -120,7 +121,7 @@ def quantised(graph: Graph, stored: Sequence[Stored], dtype: DType, *, activatio
         if operator.op_type == "Where" and not any(name in work.pairs for name in operator.inputs):
             continue
         for name in operator.outputs:
-            if operator.op_type in MOVING and operator.inputs[0] in work.pairs:
+            if operator.op_type in MOVING | {"Split"} and operator.inputs[0] in work.pairs:
                 work.pair(name, operator.inputs[0])
             elif operator.op_type not in MOVING:
                 work.pair(name)
@@ -142,11 +143,12 @@ def _inputs(work: _Work, operator: Operator) -> None:
                 work.pair(name)
         elif kind in MATRICES | NORMS and at == 2:
             # a norm's weight has one scale, and so has its bias
-            work.constant(name, one.elements if kind in MATRICES else 1, bias=True)
+            work.constant(name, one.elements if kind in MATRICES else 0, bias=True)
         elif kind in MATRICES and at == 1:
             work.constant(name, one.channels)
-        elif one.floating and kind not in MOVING:
-            work.constant(name, 0)
+        elif one.floating and kind not in MOVING and not (kind in NORMS and at > 2):
+            # what no product and no norm reads is as what flows: eight bits
+            work.constant(name, 0, flowing=kind not in NORMS)
 
 
 def _finished(work: _Work, gone: set[str]) -> Quantised:

@@ -9,33 +9,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from peakmem.dtypes import parse_dtype
 from peakmem.errors import PeakmemError, UsageError
 from peakmem.fitting.answers import Answers, Stopped
 from peakmem.fitting.changes import Site, named, offers
 from peakmem.fitting.knobs import Knob, knobs, largest
 from peakmem.fitting.likely import likely
 from peakmem.fitting.need import checked, read
-from peakmem.fitting.parts import Answer, judged
-from peakmem.fitting.place import AS_ASKED, Place, place, readings
+from peakmem.fitting.place import AS_ASKED, Place, place
 from peakmem.fitting.question import Question
 from peakmem.fitting.search import Search, tried
+from peakmem.fitting.short import bits_per_weight, devices_needed, dtype_of, other_readings
 from peakmem.fitting.stored import known_format
 from peakmem.passes.assume import DEFAULT_ASSUMPTION
-from peakmem.report.fit import Fit, Largest, Part, Tried, UnitReading
-from peakmem.units import format_bytes
+from peakmem.report.fit import Fit, Largest, Tried
 
 if TYPE_CHECKING:
     from peakmem.devices import Device
     from peakmem.engines.prediction import Processor
     from peakmem.training.scenario import Scenario
 
-NARROWER = ("float16", "int8", "int4", "int2")
-# dtypes of weights that are tried when bits per weight are told
 MOST_ANALYSES = 120
 MOST_WITH_ENGINE = 16
 # of one search; an engine's may convert the model each time
@@ -97,8 +92,8 @@ def fit(
         where = replace(where, flags=(*where.flags, "--processor", processor_said))
     question = Question(
         source, batch, tuple((name, tuple(shape)) for name, shape in (shapes or {}).items()),
-        tuple((dims or {}).items()), (inputs,) if isinstance(inputs, str) else tuple(inputs), dtype, weights_dtype, assume, form,
-        tuple((options or {}).items()), engine, tuple(settings), devices, file,
+        tuple((dims or {}).items()), (inputs,) if isinstance(inputs, str) else tuple(inputs), dtype, weights_dtype,
+        assume, form, tuple((options or {}).items()), engine, tuple(settings), devices, file,
     )  # fmt: skip
     checked(question)
     known_format(file)
@@ -133,7 +128,7 @@ def _answered(
     turned = _knobs(question, where)
     asked = _asked(turned, grow)
     alone = not question.engine and where.kind in SPLIT_OVER
-    share = _devices_needed(found, where, question.devices) if alone and not found.holds else None
+    share = devices_needed(found, where, question.devices) if alone and not found.holds else None
     site = Site(question, where, turned, _kinds(question), share)
     listed: list[Tried] = []
     said = ""
@@ -157,12 +152,12 @@ def _answered(
         names = ", ".join(knob.name for knob in turned)
         looked_for, left = (), (f"the largest {names} was not looked for: the model would be converted for each value "
                                 "(--grow NAME asks for it; a file that the engine reads needs none)",)  # fmt: skip
-    bits = _bits(found, question.devices) if found.outcome == "does not fit" else None
+    bits = bits_per_weight(found, question.devices) if found.outcome == "does not fit" else None
     return Fit(
         found.name, where.name, where.title, "inference", question.engine, found.outcome, found.parts,
         tuple(part.name for part in found.parts if part.outcome == "does not fit"), found.gap,
-        tuple(_readings(where, found)), tuple(_largest(answers, question, looked_for)), tuple(listed), share,
-        None if bits is None else float(bits), "" if bits is None else _dtype_of(bits, answers, question), said,
+        tuple(other_readings(where, found)), tuple(_largest(answers, question, looked_for)), tuple(listed), share,
+        None if bits is None else float(bits), "" if bits is None else dtype_of(bits, answers, question), said,
         (*found.assumptions, *left), found.unknowns,
     )  # fmt: skip
 
@@ -214,67 +209,3 @@ def _searched(search: Search, analyses: int) -> str:
     if search.left_out:
         end += "; sets that the graph alone says are far from enough were not asked"
     return f"sets of up to 4 changes of {kinds}, cheapest first; {analyses} analyses{end}"
-
-
-# -- what it would take ------------------------------------------------------------------
-
-
-def _weights_in(part: Part) -> int:
-    """Bytes of a part that are weights, or a file of them."""
-    return sum(nbytes for name, nbytes in part.shares if name.startswith("weights"))
-
-
-def _devices_needed(found: Answer, where: Place, devices: int) -> int | None:
-    """How many devices hold the weights together, each with all the rest; None where no number does."""
-    part = next((one for one in found.parts if where.ram is not None and one.name == where.ram.name), None)
-    weights = 0 if part is None else _weights_in(part)
-    if part is None or part.outcome != "does not fit" or not weights:
-        return None
-    most = part.needed_bytes if part.bound_bytes is None else part.bound_bytes
-    room = part.capacity_bytes - (most - weights)
-    return -(-weights * devices // room) if room > 0 else None
-
-
-def _bits(found: Answer, devices: int) -> Fraction | None:
-    """Bits that a weight may have, everything else as it is: the least of the parts that hold weights."""
-    least: Fraction | None = None
-    for part in found.parts:
-        weights = _weights_in(part)
-        if not weights and part.outcome == "does not fit":
-            return None
-        if weights and found.matrix_elements:
-            room = part.capacity_bytes - (part.needed_bytes - Fraction(found.matrix_bytes, devices))
-            bits = room * 8 * devices / found.matrix_elements
-            least = bits if least is None else min(least, bits)
-    return None if least is None or least <= 0 else least
-
-
-def _dtype_of(bits: Fraction, answers: Answers, question: Question) -> str:
-    """The widest dtype of no more than `bits` with which the parts that hold weights do."""
-    for name in NARROWER:
-        if (parse_dtype(name).bits or 0) > bits:
-            continue
-        found = answers.of(replace(question, weights=name))
-        if all(part.outcome != "does not fit" for part in found.parts if _weights_in(part)):
-            return name
-    return ""
-
-
-def _readings(where: Place, found: Answer) -> Iterator[UnitReading]:
-    """Where the unit of a capacity, read in its other sense, turns the verdict."""
-    rooms = {room.name: room for room in where.rooms}
-    for part in found.parts:
-        room = rooms[part.name]
-        known = readings(room)
-        usual = next((text for text, nbytes in known if nbytes == room.capacity_bytes), room.printed)
-        # the unit in which the capacity is that number: a maker may print kB and mean KiB
-        for text, nbytes in known:
-            outcome = judged(part.needed_bytes, part.bound_bytes, nbytes, sure=part.kind != "lower bound")
-            if outcome != part.outcome and part.capacity_bytes == room.capacity_bytes:
-                here = f"{_in_unit(part.needed_bytes, usual)} in {usual}: {part.outcome}"
-                other = f"{_in_unit(part.needed_bytes, text)} in {text}: {outcome}"
-                yield UnitReading(part.name, f"{here}; {other}", outcome)
-
-
-def _in_unit(nbytes: int, text: str) -> str:
-    return format_bytes(nbytes, "iec" if "ib" in text.lower() else "si")

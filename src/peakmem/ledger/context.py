@@ -39,7 +39,7 @@ class Context:
     dims: tuple[tuple[str, int], ...] = ()
     hold_inputs: bool = False
     options: tuple[tuple[str, int | float], ...] = ()
-    # of a built-in network, those that were chosen
+    # of a built-in network, those that were chosen; of a config.json the room of its key-value cache
     optimizer: str = ""
     precision: str = ""
     recompute: str = ""
@@ -47,6 +47,9 @@ class Context:
     device: str = ""
     # "cuda", "cpu" or a name of the table
     steps: int = 2
+    kv_dtype: str = ""
+    attention: str = ""
+    # of a config.json
     folder: str = ""
     # that relative paths count from
 
@@ -69,6 +72,14 @@ class Context:
         """The file that is meant."""
         path = Path(self.network)
         return path if path.is_absolute() else Path(self.folder) / path
+
+    @property
+    def reading(self) -> dict[str, str]:
+        """Options of `peakmem.load` for files."""
+        if not self.network or is_built_in(self.network):
+            return {}
+        named = {"kv_dtype": self.kv_dtype, "attention": self.attention}
+        return {name: str(value) for name, value in self.options} | {one: told for one, told in named.items() if told}
 
     def option(self, name: str) -> int | float | None:
         """The value of an option that the network has; None for no such option."""
@@ -189,6 +200,11 @@ def _with_option(context: Context, key: str, value: object) -> Context:
     """An option of the built-in network; a training step of a language model takes its sequence so as well."""
     if not context.network:
         raise UsageError(f"{key} needs a network to belong to", expected="network before it")
+    if not is_built_in(context.network) and key == "context":
+        return replace(context, options=(("context", whole(value, key, least=1)),))
+    if not is_built_in(context.network) and key == "sequence":
+        dims = {**dict(context.dims), "sequence": whole(value, key, least=1)}
+        return replace(context, dims=tuple(dims.items()))
     if not is_built_in(context.network):
         raise UsageError(
             f"{key} is an option of built-in networks; a file's sizes are in it",
@@ -310,6 +326,7 @@ def described(context: Context) -> str:
     parts += [context.dtype] if context.dtype else []
     parts += [f"{name or 'input'} {Shape(size)}" for name, size in context.shape]
     parts += [f"{name}={size}" for name, size in context.dims]
+    parts += [f"{name} {told}" for name, told in context.reading.items()]
     parts += [text for text in (context.assume, context.optimizer, context.precision) if text]
     parts += [f"recompute {context.recompute}"] if context.recompute else []
     parts += [context.device] if context.device else []

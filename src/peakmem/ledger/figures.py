@@ -32,7 +32,7 @@ class Figures:
     def __init__(self) -> None:
         self.items: dict[Hashable, Item] = {}
         # results of functions
-        self._loaded: dict[str, Graph] = {}
+        self._loaded: dict[Hashable, Graph] = {}
         self._studies: OrderedDict[Context, tuple[Study, Parameters, Kind]] = OrderedDict()
         self._logs: dict[tuple[Context, str], Log] = {}
 
@@ -87,12 +87,13 @@ class Figures:
         return Study(graph, hold_inputs=key.hold_inputs, known_parameters=parameters(graph)), stored, kind
 
     def _load(self, context: Context) -> Graph:
-        source = context.source
-        if source not in self._loaded:
+        source, options = context.source, context.reading
+        key = (source, tuple(options.items()))
+        if key not in self._loaded:
             if len(self._loaded) >= MOST_STUDIES:
                 self._loaded.clear()
-            self._loaded[source] = load(source)
-        return self._loaded[source]
+            self._loaded[key] = load(source, options=options or None)
+        return self._loaded[key]
 
     def log(self, context: Context, route: str) -> Log:
         """The log of a training step.
@@ -124,5 +125,6 @@ def _sized(context: Context) -> Context:
     folder = "" if is_built_in(context.network) else context.folder
     return Context(
         network=context.network, batch=context.batch, dtype=context.dtype, shape=context.shape, dims=context.dims,
-        hold_inputs=context.hold_inputs, options=context.options, folder=folder,
+        hold_inputs=context.hold_inputs, options=context.options, kv_dtype=context.kv_dtype,
+        attention=context.attention, folder=folder,
     )  # fmt: skip

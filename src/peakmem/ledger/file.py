@@ -36,7 +36,7 @@ QUANTITIES: Mapping[str, str] = {
     "parameter_count": "parameters()", "params": "parameters()", "input": "input_bytes()", "output": "output_bytes()",
     "training": 'train("peak")', "training_peak": 'train("peak")', "training_memory": 'train("peak")',
     "all_activations": "sum_outputs()", "saved_activations": 'train("saved")', "gradients": 'train("gradients")',
-    "optimizer_state": 'train("optimizer")', "activation": "live_fused()", "peak_activation": "live_fused()",
+    "kv_cache": "state()", "cache": "state()", "optimizer_state": 'train("optimizer")', "activation": "live_fused()", "peak_activation": "live_fused()",
     "peak_activation_memory": "live_fused()", "live_peak": "live_fused()", "largest_activation": "largest_output()",
     "weights_and_activations": "resident_fused()", "inference_peak": "resident_fused()",
     "parameter_size": "parameter_bytes()", "weight_size": "parameter_bytes()", "training_step": 'train("peak")',
@@ -150,12 +150,14 @@ def _claim(node: Node, position: int, base: Context, where: str) -> Claim:
                 expected="quantity: weights or compute: an expression", hint="quantity: weights",
             )  # fmt: skip
         try:
-            sort = amounts(claimed)[0].sort
+            first = amounts(claimed)[0]
         except PeakmemError as fault:
             fault.locate(f"{where}:{dict(lines)['claim']}: {identity}")
             raise
-        wrong_way = compute == ("parameters()" if sort == "size" else "parameter_bytes()" if sort == "count" else "")
-        if wrong_way and node.get("quantity") is not None:
+        sized = first.sort == "size" and first.unit != "B"
+        counted = first.sort == "count" or first.unit == "B"
+        wrong_way = compute == ("parameters()" if sized else "parameter_bytes()" if counted else "")
+        if wrong_way and node.get("quantity") is not None and not _in_bytes(first):
             compute = COUNTED[compute]
     because = _text(node, "because", where)
     for text in embedded(because):

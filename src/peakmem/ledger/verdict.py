@@ -76,12 +76,27 @@ def _match(one: Amount, computed: Item) -> Match:
         if not isinstance(computed, Shape):
             raise UsageError(f"the claim is a shape and {said(computed)[:60]} is none")
         assert one.shape is not None
-        own = tuple(dim for dim in computed.dims if dim != 1)
-        same = computed == one.shape or own == tuple(dim for dim in one.shape.dims if dim != 1)
+        same = one.shape.dims in (computed.dims, *_layouts(computed.dims))
+        same = same or _long(one.shape.dims) in (_long(computed.dims), *map(_long, _layouts(computed.dims)))
         return Match(same, "", "" if same else f"it is {computed}")
     if not isinstance(computed, Value):
         raise UsageError(f"the claim is {one.text!r} and {said(computed)[:60]} is no number")
     return _number(one, computed)
+
+
+def _long(dims: tuple[int, ...]) -> tuple[int, ...]:
+    """Dimensions without those of one."""
+    return tuple(dim for dim in dims if dim != 1)
+
+
+def _layouts(dims: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """The same batch of maps with channels in the other place, and its rows and columns alone."""
+    if len(dims) != 4:
+        return ()
+    batch, first, second, third = dims
+    sides = [(first, second)] if second != third or first == second else []
+    sides += [(second, third)] if first != second or second == third else []
+    return ((batch, second, third, first), (batch, third, first, second), *sides)
 
 
 def _number(one: Amount, computed: Value) -> Match:
@@ -115,7 +130,7 @@ def readings(one: Amount, computed: Value) -> tuple[Reading, ...]:
     if computed.unit == "elements":
         if one.sort in ("count", "plain"):
             return one.readings
-        if one.sort == "open":
+        if one.sort == "open" or one.unit == "B":
             return ((one.unit, factor(one.unit)),)
         raise UsageError(
             f"{one.text!r} is compared with a count of {said(computed)} elements", expected="4.2 M parameters",

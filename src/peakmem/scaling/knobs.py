@@ -142,10 +142,7 @@ def _graph_knob(asked: Question, given: Graph, name: str) -> Knob | None:
         return Knob(name, meaning, low, None, usual, graph, others, True, given.source, given.format, _title(given))
 
     if name == "batch" and name not in (asked.dims or {}):
-        return knob(
-            "the batch dimension", given.defaults.get("batch", 1),
-            lambda value: bound(given, batch=value, shapes=asked.shapes, dims=asked.dims),
-        )  # fmt: skip
+        return knob("the batch dimension", given.defaults.get("batch", 1), _by_batch(asked, given))
     if name in symbols or name in given.defaults:
         usual = (asked.dims or {}).get(name, given.defaults.get(name, USUAL_LENGTH))
         return knob(f"the dimension {name!r}", usual, _by_dims(asked, given, (name,)))
@@ -165,12 +162,25 @@ def _graph_knob(asked: Question, given: Graph, name: str) -> Knob | None:
     if tensor in given.inputs and axis.lstrip("-").isdigit():
         shape = given.tensors[tensor].shape
         if shape is not None and -len(shape) <= int(axis) < len(shape):
+            name = f"{tensor}.{int(axis) % len(shape)}"  # as `knob` calls it
             return _axes_knob(asked, given, given.tensors[tensor], (int(axis) % len(shape),), knob)
     return None
 
 
 def _title(given: Graph) -> str:
     return given.name if given.source in ("", "zoo") or not Path(given.source).name else Path(given.source).name
+
+
+def _by_batch(asked: Question, given: Graph) -> Callable[[int], Graph]:
+    """The graph at a batch, which is the first size of any shape that is given, too."""
+    whole = {name or given.inputs[0]: tuple(shape) for name, shape in (asked.shapes or {}).items()}
+    covered = not unbound(given) and all(name in whole for name in given.inputs)
+
+    def graph(value: int) -> Graph:
+        shapes = {name: (value, *shape[1:]) if shape else shape for name, shape in whole.items()}
+        return bound(given, batch=None if covered else value, shapes=shapes, dims=asked.dims)
+
+    return graph
 
 
 def _by_dims(asked: Question, given: Graph, names: Sequence[str]) -> Callable[[int], Graph]:

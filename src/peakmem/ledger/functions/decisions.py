@@ -106,6 +106,7 @@ def largest(scope: Scope, knob: Item, room: Item, quantity: Item = "resident", f
         quantity=text(quantity, "the quantity", ("resident", "live")),  # type: ignore[arg-type]
         batch=context.batch, shapes=dict(context.shape) or None, dims=dict(context.dims) or None,
         dtype=context.dtype or None, assume=context.assume or DEFAULT_ASSUMPTION, hold_inputs=context.hold_inputs,
+        options=context.reading or None,
     )  # fmt: skip
     if found.value is None:
         raise UsageError(f"no {said(knob)} is too large for {said(there)}")

@@ -11,6 +11,7 @@ from peakmem.errors import UsageError
 from peakmem.layers import Layer
 from peakmem.ledger.functions.registry import FUNCTIONS, Function, Scope, function, text
 from peakmem.ledger.value import Item, Shape, Value, nbytes, number
+from peakmem.liveness import state_bytes
 from peakmem.naming import ParameterRole
 from peakmem.parameters import ROLES
 from peakmem.passes.assume import DEFAULT_ASSUMPTION
@@ -99,6 +100,14 @@ def input_bytes(scope: Scope) -> Item:
     return nbytes(sum(graph.tensors[name].nbytes or 0 for name in graph.inputs), scope.figures.kind(scope.context))
 
 
+@function(
+    "state()", "bytes kept between calls: key-value cache (settings context, kv_dtype and batch), recurrent states", GROUP
+)
+def state(scope: Scope) -> Item:
+    """Bytes of what a network remembers."""
+    return nbytes(state_bytes(scope.figures.study(scope.context).stored), scope.figures.kind(scope.context))
+
+
 @function("output_bytes()", "bytes of all results", GROUP)
 def output_bytes(scope: Scope) -> Item:
     """Bytes of the results."""
@@ -163,6 +172,9 @@ def _named(scope: Scope, name: Item, assume: str) -> Layer:
     rows = {row.name: row for row in _rows(scope, assume)}
     if wanted in rows:
         return rows[wanted]
+    dotted = [row for name, row in rows.items() if name.replace("/", ".") == wanted]
+    if len(dotted) == 1:
+        return dotted[0]
     if not any(fnmatchcase(row, wanted) for row in rows):
         raise _no_layer(wanted, tuple(rows), assume)
     return next(row for row_name, row in rows.items() if fnmatchcase(row_name, wanted))
