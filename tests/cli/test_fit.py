@@ -144,3 +144,24 @@ def test_training_is_the_same_question(run):
     (part,) = json.loads(out)["parts"]
     assert (part["needed_bytes"], part["outcome"]) == (verdict["point_bytes"], verdict["outcome"])
     assert code == {"fits": 0, "does not fit": 1, "may fit": 2}[part["outcome"]]
+
+
+def test_memory_of_two_kinds(run, tmp_path):
+    """The first in the list that holds the arena does; one that needs both at once is no single arena."""
+    (tmp_path / "mine.toml").write_text(
+        '[[device]]\nname = "two"\ntitle = "Two"\nkind = "mcu"\nmemory = "192 KiB"\nsource = "me"\n'
+        'storage = "1 MiB"\nstorage_source = "me"\nweights_in_flash = true\nweights_source = "me"\n'
+        'memories = ["SRAM 64 KiB at 0x20000000", "PSRAM 128 KiB at 0x3c000000"]\n'
+    )
+    said = {}
+    for size in (48, 80, 100, 128):
+        code, out, _ = run(
+            "fit", f"mobilenet_v2:width=0.35,classes=2,resolution={size}", "--device", "two", "--device-file", "mine.toml",
+            "--dtype", "int8", "--try", "none", "--grow", "none",
+        )  # fmt: skip
+        said[size] = code, out.split("\n")[1:3]
+    # live peaks are 60 times the square of half the resolution: 34,560, 96,000, 150,000 and 245,760 B
+    assert [code for code, _ in said.values()] == [0, 0, 2, 1]
+    assert said[48][1][1] == "RAM: the arena lies in SRAM"
+    assert said[80][1][1] == "RAM: the arena lies in PSRAM"
+    assert "with several arenas" in said[100][1][1]

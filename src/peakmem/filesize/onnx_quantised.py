@@ -20,8 +20,8 @@ MOVING = frozenset(
 # their result has the scale of their input
 QUANTISED = MOVING | {
     "Conv", "ConvTranspose", "Gemm", "Clip", "Relu", "Pad", "MatMul", "Split", "Gather", "Where",
-    "InstanceNormalization", "LayerNormalization", "BatchNormalization", "Add", "Mul", "LeakyRelu", "Sigmoid", "GlobalAveragePool",
-    "Concat", "Softmax", "ArgMax",
+    "InstanceNormalization", "LayerNormalization", "BatchNormalization", "Add", "Mul", "LeakyRelu", "Sigmoid",
+    "GlobalAveragePool", "Concat", "Softmax", "ArgMax",
 }  # fmt: skip
 # op types that are quantised unless told otherwise
 NORMS = frozenset({"InstanceNormalization", "LayerNormalization", "BatchNormalization"})
@@ -57,6 +57,8 @@ class _Work:
     nodes: list[Operator] = field(default_factory=list)
     renamed: dict[str, str] = field(default_factory=dict)
     # constant -> what is read in its place
+    tied: dict[str, int] = field(default_factory=dict)
+    # output channels of weights that a product reads, whoever else does
     replaced: dict[str, str] = field(default_factory=dict)
     # result -> what it is called after a rectifier went
 
@@ -78,13 +80,13 @@ class _Work:
         if one is None or one.literal or not one.floating or name in self.renamed:
             return
         base = f"{name}_quantized" if bias else name
-        scale = _named(f"{base}_scale", FLOAT32, channels)
+        scale = _named(f"{base}_scale", FLOAT32, channels or int(bias))
         kind = INT32 if bias else INT8 if flowing else self.dtype
         zero = _named(f"{base}_zero_point", kind, channels)
         kept = replace(one, name=f"{name}_quantized", dtype=kind)
         self.made += [kept, scale, zero]
         result = name if bias else f"{name}{AFTER}"
-        told = {"axis": 0} if scale.shape else {}
+        told = {"axis": 0} if channels else {}
         inputs = (kept.name, scale.name, zero.name)
         self.nodes.append(Operator(f"{name}_DequantizeLinear", "DequantizeLinear", inputs, (result,), told))
         self.renamed[name] = result
@@ -100,6 +102,11 @@ def quantised(graph: Graph, stored: Sequence[Stored], dtype: DType, *, activatio
     work = _Work(graph, dtype, {one.name: one for one in stored})
     readers = graph.consumers()
     gone: set[str] = set()
+    work.tied = {
+        operator.inputs[1]: work.stored[operator.inputs[1]].channels
+        for operator in graph.operators
+        if operator.op_type in MATRICES and len(operator.inputs) > 1 and operator.inputs[1] in work.stored
+    }
     if not activations:
         for one in stored:
             if one.role == "weight":
@@ -121,7 +128,9 @@ def quantised(graph: Graph, stored: Sequence[Stored], dtype: DType, *, activatio
         if operator.op_type == "Where" and not any(name in work.pairs for name in operator.inputs):
             continue
         for name in operator.outputs:
-            if operator.op_type in MOVING | {"Split"} and operator.inputs[0] in work.pairs:
+            if operator.op_type == "Gather" and operator.inputs[0] in work.renamed and work.floating(name):
+                work.pairs.setdefault(name, operator.inputs[0])  # rows of a table have the table's scale
+            elif operator.op_type in MOVING | {"Split"} and operator.inputs[0] in work.pairs:
                 work.pair(name, operator.inputs[0])
             elif operator.op_type not in MOVING:
                 work.pair(name)
@@ -148,7 +157,7 @@ def _inputs(work: _Work, operator: Operator) -> None:
             work.constant(name, one.channels)
         elif one.floating and kind not in MOVING and not (kind in NORMS and at > 2):
             # what no product and no norm reads is as what flows: eight bits
-            work.constant(name, 0, flowing=kind not in NORMS)
+            work.constant(name, work.tied.get(name, 0), flowing=kind not in NORMS and name not in work.tied)
 
 
 def _finished(work: _Work, gone: set[str]) -> Quantised:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from peakmem.dtypes import parse_dtype
+from peakmem.errors import PeakmemError
 from peakmem.fitting.answers import Answers
 from peakmem.fitting.parts import Answer, judged
 from peakmem.fitting.place import Place, readings
@@ -53,7 +54,10 @@ def dtype_of(bits: Fraction, answers: Answers, question: Question) -> str:
     for name in NARROWER:
         if (parse_dtype(name).bits or 0) > bits:
             continue
-        found = answers.of(replace(question, weights=name))
+        try:
+            found = answers.of(replace(question, weights=name))
+        except PeakmemError:
+            continue  # the file cannot hold it
         if all(part.outcome != "does not fit" for part in found.parts if _weights_in(part)):
             return name
     return ""

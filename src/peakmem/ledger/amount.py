@@ -25,6 +25,7 @@ LONGEST = 200
 LONGEST_NUMBER = 30
 MOST_NUMBERS = 12
 # of a list
+MOST_BILLIONS = 10_000
 EXAMPLE = '"13.4 MiB", "5-8 MB", "~4 million", "< 4 MB", "4x", "0.6 %", "50x75" or "yes"'
 
 _NUMBER = r"\d{1,3}(?:[, _]\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+"
@@ -128,6 +129,11 @@ class Amount:
     shape: Shape | None = None
     digits: str = ""
     # how the text prints numbers, where it is known not to round: one of `claim.DIGITS`
+
+    @property
+    def in_billions(self) -> bool:
+        """Whether a B may stand for billions, as in 7B: of few bytes nobody writes."""
+        return self.unit == "B" and self.low is not None and self.low.value < MOST_BILLIONS
 
 
 def amounts(text: str) -> tuple[Amount, ...]:

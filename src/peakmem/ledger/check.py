@@ -76,7 +76,9 @@ class _Check:
         for reading in claim.readings:
             where = f"{claim.file}:{reading.line}: {claim.id}"
             other = parse(reading.compute, tuple(FUNCTIONS))
-            readings.append(self._computed(reading.meaning, other, claimed, Scope(self.figures, claim.context), where))
+            found_there = self._computed(reading.meaning, other, claimed, Scope(self.figures, claim.context), where)
+            if not reading.loose or (found_there[0].true and not main.true):
+                readings.append(found_there)
         every = (main, *(one for one, _, _ in readings))
         missing = next((one.reason for one in every if one.true is None), "")
         if missing or match is None or item is None:

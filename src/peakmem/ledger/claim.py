@@ -22,6 +22,8 @@ class Reading:
     meaning: str
     compute: str
     line: int
+    loose: bool = False
+    # counts only where it is true and the claim as it stands is not: a word that is used for both
 
 
 @dataclass(frozen=True, slots=True)

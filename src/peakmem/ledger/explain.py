@@ -66,6 +66,7 @@ PARTS: dict[str, tuple[str, ...]] = {
 }
 # functions with a part that may have been another
 STORED = ("weights", "weights_only", "parameter_bytes")
+FILES = ("pt", "onnx", "tflite", "safetensors", "ncnn")
 LAYER = ("layer_output", "layer_input", "layer_weights")
 SIZES: tuple[tuple[str, int], ...] = (
     ("B", 1), ("kB", 10**3), ("KiB", 2**10), ("MB", 10**6), ("MiB", 2**20), ("GB", 10**9), ("GiB", 2**30),
@@ -158,7 +159,7 @@ class Search:
 
     def _hit(self, change: Change) -> Hit | None:
         """What is computed with a change, if that is what is claimed."""
-        strict = "+" in change.name or change.name == "network"
+        strict = "+" in change.name or change.name in ("network", "classes")
         scope = Scope(self.scope.figures, self.scope.context, change.forced, change.swapped, until=self.scope.until)
         try:
             item = evaluate(self.expression, lambda name, given, words: call(scope, name, given, words))
@@ -176,6 +177,8 @@ class Search:
         contexts = tuple(self.scope.seen)
         if called & set(EXPENSIVE) or not contexts or any(self._is_large(one) for one in contexts):
             return
+        if not ratio:
+            yield from _files(called)
         if '"trace"' in self.expression.text or "'trace'" in self.expression.text:
             return
         trained = bool(called & {"train", "phase_peak"})
@@ -240,6 +243,13 @@ def _swaps(called: set[str]) -> Iterator[Change]:
         for other in LAYER:
             if other != name:
                 yield Change("part", f"the layer's {other.removeprefix('layer_')}", 15, swapped=((name, other),))
+
+
+def _files(called: set[str]) -> Iterator[Change]:
+    """What is stored, as a whole file."""
+    for name in sorted(called & set(STORED)):
+        for form in FILES:
+            yield Change("file", f"the size of the {form} file", 25, swapped=((name, f"file_size:{form}"),))
 
 
 def _conventions(name: str, called: set[str]) -> Iterator[Change]:

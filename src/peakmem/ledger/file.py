@@ -25,6 +25,9 @@ KEYS = (
     "because", "practice", "answer", "disagrees",
 )  # fmt: skip
 READING = ("as", "compute", "quantity")
+STORED = ("size", "model_size", "storage", "model", "parameter_size", "weight_size")
+ALL_STORED = "all that it stores, statistics of norms included"
+# words that are used for the parameters and for all of a file
 MOST_CLAIMS = 5000
 SEEDS = ("000", "001", "002", "003", "004")
 QUANTITIES: Mapping[str, str] = {
@@ -154,11 +157,14 @@ def _claim(node: Node, position: int, base: Context, where: str) -> Claim:
         except PeakmemError as fault:
             fault.locate(f"{where}:{dict(lines)['claim']}: {identity}")
             raise
-        sized = first.sort == "size" and first.unit != "B"
-        counted = first.sort == "count" or first.unit == "B"
+        sized = first.sort == "size" and not first.in_billions
+        counted = first.sort == "count" or first.in_billions
         wrong_way = compute == ("parameters()" if sized else "parameter_bytes()" if counted else "")
-        if wrong_way and node.get("quantity") is not None and not _in_bytes(first):
+        if wrong_way and node.get("quantity") is not None:
             compute = COUNTED[compute]
+    word = _plain(_text(node, "quantity", where))
+    if word in STORED and compute == QUANTITIES[word] and not readings:
+        readings = (Reading(ALL_STORED, "weights()", node.line, loose=True),)
     because = _text(node, "because", where)
     for text in embedded(because):
         _parsed(text, where, dict(lines).get("because", node.line), identity)
@@ -217,8 +223,12 @@ def _expression(node: Node, where: str, identity: str) -> str:
     return compute
 
 
+def _plain(name: str) -> str:
+    return name.strip().lower().replace(" ", "_").replace("-", "_")
+
+
 def _quantity(name: str, where: str) -> str:
-    plain = name.strip().lower().replace(" ", "_").replace("-", "_")
+    plain = _plain(name)
     if plain in QUANTITIES:
         return QUANTITIES[plain]
     if plain in FUNCTIONS:

@@ -130,7 +130,7 @@ def readings(one: Amount, computed: Value) -> tuple[Reading, ...]:
     if computed.unit == "elements":
         if one.sort in ("count", "plain"):
             return one.readings
-        if one.sort == "open" or one.unit == "B":
+        if one.sort == "open" or one.in_billions:
             return ((one.unit, factor(one.unit)),)
         raise UsageError(
             f"{one.text!r} is compared with a count of {said(computed)} elements", expected="4.2 M parameters",

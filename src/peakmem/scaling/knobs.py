@@ -94,6 +94,11 @@ def find_knob(asked: Question, name: str) -> Knob:
         raise UsageError(
             f"the source holds weights and no operators, so nothing depends on {name!r}", where=given.source
         )
+    if name == "batch" and not given.batched:
+        raise UsageError(
+            f"{given.format} runs one image at a time, so there is no batch to turn", where=given.source,
+            expected=f"one of {', '.join(_names(given, None))}",
+        )  # fmt: skip
     network = zoo.NETWORKS.get(given.name.partition(":")[0]) if given.format == "zoo" else None
     if network is not None and not isinstance(asked.source, Graph):
         option = network.option(name) or (_synonym(network) if name in LENGTH_NAMES else None)

@@ -262,3 +262,11 @@ def test_a_maker_prints_kb_and_means_kib():
     assert report.outcome == "fits"
     (one,) = report.readings
     assert one.text == "313.97 KiB in 320 KiB: fits; 321.50 kB in 320 kB: does not fit"
+
+
+def test_a_dtype_that_the_file_cannot_hold_is_passed_over():
+    """ncnn's files hold 32, 16 and 8 bits: at 6 bits a weight nothing of that format does."""
+    report = fit("squeezenet1_1", storage="900kB", file="ncnn", grow=())
+    assert 4 < report.bits_per_weight < 8
+    assert report.bits_dtype == ""
+    assert {one.outcome for one in report.changes if one.names == ("weights=int4",)} <= {"refused"}

@@ -121,6 +121,24 @@ def test_an_axis_of_a_file_that_fixes_it(tmp_path):
     assert same(batch, path, (1, 2, 9), batch=lambda x: x) == []
 
 
+def test_a_shape_says_the_other_sizes():
+    """Three tensors of 256 x 80 x 80 floats for each image of 320 x 320; an axis may be counted from the end."""
+    wide = {"input": (7, 3, 320, 320)}
+    assert peak_formula("resnet50", "batch", shapes=wide).live_bytes(5) == 5 * 3 * 256 * 80 * 80 * 4
+    found = peak_formula("resnet50", "input.-1", limits=(200, 300))
+    assert found.knob == "input.3"
+    assert found.live_bytes(256) == 3 * 256 * 56 * 64 * 4
+
+
+def test_the_number_of_layers_is_fitted():
+    """12 · 768² weights of a layer, four bytes each, are some of the 28,351,660 that it adds."""
+    found = peak_formula("gpt2_small", "layers", limits=(1, 16))
+    assert found.kind == "fitted"
+    step = found.resident_bytes(9) - found.resident_bytes(8)
+    assert step == found.resident_bytes(16) - found.resident_bytes(15) > 4 * 12 * 768**2
+    assert found.resident_bytes(12) == peakmem.estimate("gpt2_small").peak.total_bytes
+
+
 def test_a_configuration_and_the_room_of_its_cache(tmp_path):
     """Two layers of 2 heads of 8 numbers, keys and values, in two bytes each: 128 bytes for a token."""
     config = {
@@ -220,6 +238,13 @@ def test_weights_alone_have_nothing_to_turn(tmp_path):
     header = json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
     with pytest.raises(UsageError, match="no operators"):
+        peak_formula(path, "batch")
+
+
+def test_one_image_at_a_time(tmp_path):
+    path = tmp_path / "net.param"
+    path.write_text("7767517\n1 1\nInput data 0 1 data 0=8 1=8 2=3\n")
+    with pytest.raises(UsageError, match="no batch to turn"):
         peak_formula(path, "batch")
 
 

@@ -96,7 +96,8 @@ def call(scope: Scope, name: str, given: Sequence[Item], keywords: Mapping[str, 
         if key not in KEYS:
             raise _unknown_argument(one, key, signature)
     try:
-        arguments = signature.bind(scope, *given, **own).arguments
+        binding = signature.bind_partial if instead else signature.bind
+        arguments = binding(scope, *given, **own).arguments
     except TypeError as fault:
         raise UsageError(f"{name}: {fault}", expected=one.usage) from None
     del arguments["scope" if "scope" in arguments else "_"]
