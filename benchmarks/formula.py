@@ -18,13 +18,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import peakmem
+from peakmem import devices
 from peakmem.errors import PeakmemError
 from peakmem.passes.assume import ASSUMPTIONS
 from peakmem.pipeline import bound, load, paused_collection
 from peakmem.report.formula import PeakFormula
 from peakmem.scaling import largest
 from peakmem.study import Study
-from peakmem.units import format_bytes, parse_size
+from peakmem.units import format_bytes
 from peakmem.zoo import NETWORKS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "guides" / "formula-check.md"
@@ -37,15 +38,15 @@ CLASSES = (224, 225, 231, 236)
 REPORTED = 97
 # one value in so many is also asked of `peakmem.estimate`
 PAIRS = (
-    ("resnet50", "16GiB"), ("resnet50", "12GiB"), ("resnet50", "1GB"),
-    ("resnet18", "512MiB"), ("vgg16", "32GiB"), ("vgg16", "1GiB"),
-    ("densenet161", "40GiB"), ("densenet161", "256MiB"), ("googlenet", "2GB"),
-    ("efficientnet_b0", "100MB"), ("mobilenet_v1", "64MiB"), ("mobilenet_v2", "100MB"),
-    ("mobilenet_v3_large", "100MB"), ("mobilenet_v3_small", "50MB"),
-    ("shufflenet_v2", "32MiB"), ("squeezenet1_1", "1GiB"), ("unet_256", "15GiB"),
-    ("vit_s16", "80GiB"), ("gpt2_small", "80GB"), ("lstm_2layer", "16MiB"),
+    ("resnet50", "v100-16gb"), ("resnet50", "h100-80gb"), ("resnet50", "raspberry-pi-zero-2-w"),
+    ("resnet18", "jetson-nano"), ("vgg16", "a100-40gb"), ("vgg16", "iphone-11"),
+    ("densenet161", "rtx-4090"), ("densenet161", "jetson-orin-nano-8gb"), ("googlenet", "raspberry-pi-4-2gb"),
+    ("efficientnet_b0", "coral-dev-board-micro"), ("mobilenet_v1", "coral-dev-board-micro"),
+    ("mobilenet_v2", "iphone-11"), ("mobilenet_v3_large", "raspberry-pi-5-8gb"),
+    ("mobilenet_v3_small", "raspberry-pi-zero-2-w"), ("shufflenet_v2", "m4-16gb"), ("squeezenet1_1", "t4"),
+    ("unet_256", "l40s"), ("vit_s16", "mi300x"), ("gpt2_small", "h200"), ("lstm_2layer", "coral-dev-board-micro"),
 )  # fmt: skip
-# (network, capacity)
+# (network, device)
 
 
 @dataclass
@@ -154,18 +155,19 @@ def table(found: list[Row]) -> list[str]:
 def proved() -> list[str]:
     """The largest batch for each pair, and both neighbours by `peakmem.estimate`."""
     out = [
-        "| network | capacity | largest batch | bytes there | next | bytes there | how |",
-        "|---|---:|---:|---:|---:|---:|---|",
+        "| network | device | a process gets | largest batch | bytes there | next | bytes there | how |",
+        "|---|---|---:|---:|---:|---:|---:|---|",
     ]
-    for name, size in PAIRS:
-        capacity = parse_size(size)
+    for name, device in PAIRS:
+        capacity = devices.find(device).capacity_bytes
+        assert capacity is not None
         answer = largest(name, "batch", capacity)
         here = peakmem.estimate(name, batch=answer.value).peak.total_bytes if answer.value else 0
         beyond = peakmem.estimate(name, batch=answer.value + 1).peak.total_bytes
-        assert here == answer.nbytes <= capacity < beyond == answer.next_nbytes, (name, size, answer, here, beyond)
+        assert here == answer.nbytes <= capacity < beyond == answer.next_nbytes, (name, device, answer, here, beyond)
         out.append(
-            f"| {name} | {format_bytes(capacity)} | {answer.value:,} | {here:,} | {answer.value + 1:,} | {beyond:,} | "
-            f"{answer.how} |"
+            f"| {name} | {device} | {format_bytes(capacity)} | {answer.value:,} | {here:,} | {answer.value + 1:,} | "
+            f"{beyond:,} | {answer.how} |"
         )
     return out
 

@@ -156,8 +156,8 @@ def test_memory_of_two_kinds(run, tmp_path):
     said = {}
     for size in (48, 80, 100, 128):
         code, out, _ = run(
-            "fit", f"mobilenet_v2:width=0.35,classes=2,resolution={size}", "--device", "two", "--device-file", "mine.toml",
-            "--dtype", "int8", "--try", "none", "--grow", "none",
+            "fit", f"mobilenet_v2:width=0.35,classes=2,resolution={size}", "--device", "two",
+            "--device-file", "mine.toml", "--dtype", "int8", "--try", "none", "--grow", "none",
         )  # fmt: skip
         said[size] = code, out.split("\n")[1:3]
     # live peaks are 60 times the square of half the resolution: 34,560, 96,000, 150,000 and 245,760 B

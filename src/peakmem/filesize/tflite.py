@@ -27,15 +27,22 @@ NAME, NORM_NAME = 62, 85
 # bytes of a tensor's name, the modules it comes from, and what a norm inside adds to three of them
 QUANTISED_TENSOR = 20
 # bytes of a quantisation table
-STEP = 2770
-# bytes of one step of a recurrent layer, which is written out step by step
+STEP, QUANTISED_STEP = 2900, 4700
+# bytes of one step of a recurrent layer, which is written out step by step, and what static int8 adds to it beside
+# scales for each channel
 MATRICES = frozenset(
-    {"Convolution", "ConvolutionDepthWise", "InnerProduct", "Gemm", "Embed", "MatMul", "Deconvolution"}
-)
+    {
+        "Convolution", "ConvolutionDepthWise", "InnerProduct", "Gemm", "Embed", "MatMul", "Deconvolution", "LSTM",
+        "GRU", "RNN",
+    }
+)  # fmt: skip
 HIDDEN = frozenset({"Input", "Split"})
 ROLES = {"weights": "weight", "biases": "bias", "norms": "norm", "statistics": "statistic"}
+NORM_VECTORS = 4
+# of a norm that is left: mean, deviation, scale and shift, each with an operator of its own
 TIMES: Mapping[str, int] = {
-    "LayerNorm": 10, "Gemm": 3, "GELU": 3, "ShuffleChannel": 3, "Swish": 2, "Slice": 2, "Convolution1D": 2,
+    "LayerNorm": 10, "BatchNorm": NORM_VECTORS, "Gemm": 3, "GELU": 3, "ShuffleChannel": 3, "Swish": 2, "Slice": 2,
+    "Convolution1D": 2, "LRN": 14,
 }  # fmt: skip
 # operators that a layer becomes, where it is several
 SCHEMES = ("static", "dynamic")
@@ -47,7 +54,11 @@ def sheet(graph: Graph, dtype: DType | None, *, norms: int = 0, scheme: str = "s
     network = layers(graph)
     parts: dict[str, int] = {}
     written: list[Stored] = []
-    whole = any(_whole(_kept(network, layer, *one[:2], dtype)) for layer in network.layers for one in _constants(layer))
+    whole = any(
+        _whole(_kept(network, layer, *one[:2], dtype, static=False))
+        for layer in network.layers
+        for one in _constants(layer)
+    )
     static = whole and scheme == "static"
     same: dict[int, int] = {}
     seen: set[str] = set()
@@ -56,7 +67,7 @@ def sheet(graph: Graph, dtype: DType | None, *, norms: int = 0, scheme: str = "s
             if name in seen:
                 continue
             seen.update({name} - {""})
-            kept = _kept(network, layer, name, part, dtype)
+            kept = _kept(network, layer, name, part, dtype, static=scheme == "static")
             nbytes = kept.nbytes(count) or 0
             parts[part] = parts.get(part, 0) + nbytes
             written.append(Stored("", ROLES[part], (count,), kept, count, channels, 0))
@@ -70,6 +81,11 @@ def sheet(graph: Graph, dtype: DType | None, *, norms: int = 0, scheme: str = "s
     if static:
         parts["quantisation"] = parts.get("quantisation", 0) + SCALES * flowing
     steps = sum(_steps(network, layer) for layer in network.layers)
+    if static:
+        for layer in network.layers:
+            channels = max((weight.elements for weight in layer.weights if weight.part == "biases"), default=0)
+            more = _steps(network, layer) * (SCALES * channels + QUANTISED_STEP)
+            parts["quantisation"] = parts.get("quantisation", 0) + more
     tables = FIXED + OPERATOR * flowing + CONSTANT * constants + STEP * steps
     tables += QUANTISED_TENSOR * (flowing + constants) if whole else 0
     names = NAME * (flowing + constants) + 3 * NORM_NAME * norms
@@ -80,11 +96,14 @@ def sheet(graph: Graph, dtype: DType | None, *, norms: int = 0, scheme: str = "s
         notes.append("constants of the same contents are stored once; a network nobody has trained has many")
     if steps:
         notes.append(f"{steps} steps of recurrent layers are written out one by one")
-    doubt = (names + tables) // 4
+    rows = sum(weight.elements for layer in network.layers if layer.kind == "Gemm" for weight in layer.weights[1:])
+    # whether a bias behind a product of rows is the product's, with scales, or a sum's, the converter decides
+    unsure = SCALES * rows if static else 0
+    doubt = (names + tables + (parts.get("quantisation", 0) if steps and whole else 0)) // 4
     return Sheet(
         "litert-torch" + (" and ai-edge-quantizer" if whole else ""), tuple(written),
         {"graph": tables, "names and shapes": names, "padding": GAP * constants}, exact=False,
-        below=twice + doubt, above=doubt + names + (3 * SCALES * sum(parts.values()) if steps and whole else 0),
+        below=twice + doubt + unsure, above=doubt + names,
         notes=tuple(notes), parts=parts,
     )  # fmt: skip
 
@@ -93,7 +112,7 @@ def _constants(layer: Layer) -> list[tuple[str, str, int, int]]:
     """(name, part, elements, channels) of what a layer's operators read."""
     if layer.kind == "BatchNorm":
         count = layer.weights[0].elements
-        return [("", "norms", count, count), ("", "norms", count, count)]
+        return [("", "norms", count, 1)] * NORM_VECTORS
     found = []
     outside = 0
     for weight in layer.weights:
@@ -119,13 +138,15 @@ def _channels(layer: Layer) -> int:
     return 1
 
 
-def _kept(network: Network, layer: Layer, name: str, part: str, dtype: DType | None) -> DType:
+def _kept(network: Network, layer: Layer, name: str, part: str, dtype: DType | None, *, static: bool) -> DType:
     """How a constant is stored."""
     own = network.own_dtype(name)
     if own is not None and (dtype is None or _whole(own)):
         return own
     if dtype is None or dtype.kind == "float":
         return dtype or FLOAT32
+    if part == "norms":
+        return dtype if static else FLOAT32
     return dtype if part == "weights" and layer.kind in MATRICES else FLOAT32
 
 

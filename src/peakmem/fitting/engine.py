@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from peakmem.engines.prediction import Processor
 from peakmem.errors import UsageError
 from peakmem.fitting.parts import Answer, arena, part
 from peakmem.fitting.place import Place, Room
@@ -14,7 +15,6 @@ from peakmem.prediction import predict
 from peakmem.report.fit import Part
 
 if TYPE_CHECKING:
-    from peakmem.engines.prediction import Processor
     from peakmem.report.prediction import Candidate
 
 EMBEDDED = ("tflm",)
@@ -22,6 +22,8 @@ EMBEDDED = ("tflm",)
 OWN = "peakmem "
 # a step of a conversion that is this package's and takes no time
 ON_64_BITS = "pointers of 8 bytes, as the profile was measured with: a microcontroller's tail is smaller"
+ARM = Processor("aarch64")
+# of phones, boards and computers of the table, where nobody says another
 WITHOUT_SYSTEM = ("mcu",)
 WITH_SYSTEM = ("computer", "board", "phone")
 
@@ -36,6 +38,8 @@ def answered(
         PeakmemError: see `peakmem.predict`.
     """
     _goes(question, place)
+    usual = processor is None and place.kind in WITH_SYSTEM
+    processor = ARM if usual else processor
     report = predict(
         str(question.source), engines=(question.engine,), settings=question.settings, batch=question.batch,
         shapes=dict(question.shapes), dims=dict(question.dims), inputs=question.inputs, processor=processor,
@@ -59,6 +63,8 @@ def answered(
         f"the profile's rules were verified with {found.engine} {found.verified}" if found.verified
         else f"the profile of {found.engine} was never measured: no bound is known"
     )  # fmt: skip
+    if usual:
+        said.append(f"processor: {ARM.architecture} without extensions, as such devices have one (--processor)")
     missing = tuple(f"{one.what}: {one.reason}" for one in found.unmodelled)
     converted = any(not step.tool.startswith(OWN) for step in found.steps)
     return Answer(report.name, tuple(parts), 0, 0, 0, (*said, *found.notes, *report.notes), missing, converted)

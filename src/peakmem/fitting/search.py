@@ -49,6 +49,8 @@ class Search:
     def run(self) -> tuple[Tried, ...]:
         """The sets that fit, cheapest first, then what each kind of change gives at its strongest."""
         try:
+            if self.likely is not None:
+                self.families = tuple(self._useful())
             self._look()
             if not self.found and not self.exhausted and self.likely is None and (last := self._weakened()):
                 self.found.append(last)
@@ -59,6 +61,22 @@ class Search:
             for rank, chosen in enumerate(self.found, 1)
         ]
         return (*ranked, *self._alone())
+
+    def _useful(self) -> Iterator[tuple[Change, ...]]:
+        """The families without options of an engine that save nothing by themselves: their sets would be many."""
+        now = self._answer(())
+        for family in self.families:
+            if not family[0].is_setting:
+                yield family
+                continue
+            found = [(one, self._answer((one,))) for one in family]
+            kept = tuple(
+                one
+                for one, after in found
+                if isinstance(after, Answer) and isinstance(now, Answer) and (after.holds or _helps(now, after))
+            )
+            if kept:
+                yield kept
 
     def _look(self) -> None:
         begun = self.answers.count

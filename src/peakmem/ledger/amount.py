@@ -261,7 +261,8 @@ def _unit(unit: str, money: bool, text: str) -> tuple[Sort, tuple[Reading, ...]]
         return "plain", ((unit, Fraction(1)),)
     from difflib import get_close_matches
 
-    near = get_close_matches(short, ("bytes", "kB", "KiB", "MB", "MiB", "GB", "GiB", "million", "parameters"), n=1)
+    units = {one.lower(): one for one in ("bytes", "kB", "KiB", "MB", "MiB", "GB", "GiB", "million", "parameters")}
+    near = [units[one] for one in get_close_matches(short, units, n=1)]
     raise UsageError(
         f"{unit!r} in {text[:60]!r} is no unit that is known here", expected=f"a unit as in {EXAMPLE}",
         hint=near[0] if near else "",

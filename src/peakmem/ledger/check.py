@@ -149,7 +149,7 @@ class _Check:
             if not found and isinstance(item, Value | tuple) and not isinstance(item, bool):
                 counted = isinstance(item, Value) and item.unit == "B" and item.kind in ("estimate", "lower bound")
                 dtype = self.claim.context.dtype or ("float32" if is_built_in(self.claim.context.network) else "")
-                dtype = dtype if counted else ""
+                dtype = dtype if counted and not self.claim.context.precision else ""
                 says = f"no reading gives it: {f'{dtype} ' if dtype else ''}{every[0].shown}; {says}"
         elif match.how and match.true:
             says = f"true with {match.how}"

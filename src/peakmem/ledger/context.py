@@ -158,7 +158,9 @@ def network(name: str, folder: str) -> str:
         raise UsageError(
             f"{name[:80]!r} is code, which is not run for a claim", expected="a built-in network or a file"
         )
-    found = get_close_matches(_squeezed(written), _SQUEEZED, n=3, cutoff=0.5)
+    asked = _squeezed(written)
+    found = [one for one in _SQUEEZED if asked and one.startswith(asked)]
+    found = found or get_close_matches(asked, _SQUEEZED, n=3, cutoff=0.5)
     near = [_SQUEEZED[one] for one in found]
     raise UsageError(
         f"no network is called {name[:80]!r}", expected=f"one of {', '.join(near or NETWORKS)}, or a file",
@@ -191,6 +193,8 @@ def _set(context: Context, key: str, value: object) -> Context:
         return replace(context, shape=_shapes(value))
     if key == "dims":
         return replace(context, dims=_dims(value))
+    if key in ("kv_dtype", "attention") and is_built_in(context.network):
+        raise UsageError(f"{key} is a setting of a config.json", expected="a network that is one")
     if key == "recompute" and value == "":
         return replace(context, recompute="")
     return replace(context, **{key: _text(value, key)})  # type: ignore[arg-type]

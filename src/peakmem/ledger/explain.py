@@ -66,6 +66,7 @@ PARTS: dict[str, tuple[str, ...]] = {
 }
 # functions with a part that may have been another
 STORED = ("weights", "weights_only", "parameter_bytes")
+UNIFORM = ("uniform_bytes", "all parameters in that dtype, biases and norms too")
 FILES = ("pt", "onnx", "tflite", "safetensors", "ncnn")
 LAYER = ("layer_output", "layer_input", "layer_weights")
 SIZES: tuple[tuple[str, int], ...] = (
@@ -231,6 +232,7 @@ def _swaps(called: set[str]) -> Iterator[Change]:
     for name in conventions:
         yield from _conventions(name, called)
         if name in STORED:
+            yield Change("part", UNIFORM[1], 14, swapped=((name, f"{UNIFORM[0]}:trainable"),))
             for kind in PARTS["parameter_bytes"][:3]:
                 yield Change("part", f"{_KIND[kind]} alone", 15, swapped=((name, f"parameter_bytes:{kind}"),))
     for name in sorted(called & set(PARTS)):

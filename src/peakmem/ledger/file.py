@@ -26,8 +26,11 @@ KEYS = (
 )  # fmt: skip
 READING = ("as", "compute", "quantity")
 STORED = ("size", "model_size", "storage", "model", "parameter_size", "weight_size")
-ALL_STORED = "all that it stores, statistics of norms included"
-# words that are used for the parameters and for all of a file
+# words that are used for the parameters and for all that is stored
+LOOSE = (
+    ("all that it stores, statistics of norms included", "weights()"),
+    ("all parameters in that dtype, biases and norms too", "uniform_bytes()"),
+)
 MOST_CLAIMS = 5000
 SEEDS = ("000", "001", "002", "003", "004")
 QUANTITIES: Mapping[str, str] = {
@@ -118,7 +121,8 @@ def unique(files_of: Sequence[Claims]) -> None:
 
 def _claim(node: Node, position: int, base: Context, where: str) -> Claim:
     here = f"{where}:{node.line}"
-    if node.text is not None:
+    spoken = node.text is not None
+    if spoken:
         node = _spoken(node, where)
     if node.pairs is None:
         raise FormatError(f"a claim is {node.shown}", where=here, expected="{claim: 13.4 MiB, quantity: weights}")
@@ -162,9 +166,9 @@ def _claim(node: Node, position: int, base: Context, where: str) -> Claim:
         wrong_way = compute == ("parameters()" if sized else "parameter_bytes()" if counted else "")
         if wrong_way and node.get("quantity") is not None:
             compute = COUNTED[compute]
-    word = _plain(_text(node, "quantity", where))
-    if word in STORED and compute == QUANTITIES[word] and not readings:
-        readings = (Reading(ALL_STORED, "weights()", node.line, loose=True),)
+    if compute == "parameter_bytes()" and (spoken or _plain(_text(node, "quantity", where)) in STORED):
+        given = {one.compute for one in readings}
+        readings += tuple(Reading(*one, node.line, loose=True) for one in LOOSE if one[1] not in given)
     because = _text(node, "because", where)
     for text in embedded(because):
         _parsed(text, where, dict(lines).get("because", node.line), identity)

@@ -37,9 +37,10 @@ _SETTINGS: tuple[tuple[str, str], ...] = (
     (r"(?:resolution(?: of)?|at|input(?: of)?|on) (\d{2,4}) ?(?:[x×] ?\d{2,4}(?: ?[x×] ?3)?|px|pixels)?", "resolution"),
     (r"\b(\d{2,4}) ?[x×] ?\d{2,4}(?: ?[x×] ?3)?", "resolution"),
     (r"width(?: multiplier)?(?: of| =|=)? ?(\d(?:\.\d+)?)", "width"), (r"\b(\d\.\d+)x? width", "width"),
+    (r"\bit +(\d\.\d+)x?(?![\w.])", "width"),
     (r"\b(adamw|adam|sgd|momentum|rmsprop)\b", "optimizer"),
 )  # fmt: skip
-_ALSO = {"gpt2": "gpt2_small", "u_net": "unet", "squeezenet": "squeezenet1_1", "vit_s": "vit_s16"}
+_ALSO = {"mobilenet": "mobilenet_v1", "gpt2": "gpt2_small", "u_net": "unet", "squeezenet": "squeezenet1_1", "vit_s": "vit_s16"}
 # other names that people say
 
 Meaning = tuple[str, str]
@@ -124,7 +125,7 @@ def _network(rest: str, text: str) -> tuple[str, str]:
     found = []
     for spelled, name in sorted(names.items(), key=lambda pair: -len(pair[0])):
         parts = re.findall(r"[a-z]+|\d+", spelled)
-        match = re.search(rf"(?<![\w]){r'[-_ .]*'.join(parts)}(?![a-z0-9])", rest)
+        match = re.search(rf"(?<![\w]){r'[-_ ./]*'.join(parts)}(?![a-z0-9])", rest)
         if match is not None:
             found.append(name)
             rest = rest[: match.start()] + " it " + rest[match.end() :]
@@ -136,6 +137,8 @@ def _network(rest: str, text: str) -> tuple[str, str]:
 
 def _dtype(rest: str, text: str) -> tuple[str, str]:
     found = {dtype for pattern, dtype in _DTYPES if re.search(rf"(?<!\w)(?:{pattern})(?!\w)", rest)}
+    if not found and re.search(r"\bquanti[sz]ed\b", rest):
+        found = {"int8"}
     if len(found) > 1:
         raise UsageError(f"{len(found)} dtypes in {text[:80]!r}", expected="one")
     for pattern, _ in _DTYPES:

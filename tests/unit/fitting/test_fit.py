@@ -225,8 +225,10 @@ def test_an_engine_is_what_predict_says(model):
 
 
 def test_an_engine_whose_range_was_not_measured_there_may_fit(model):
+    report = fit(model, "iphone-11", engine="onnxruntime", search="none", grow=())
     phone = peakmem.Processor("aarch64")
-    report = fit(model, "iphone-11", engine="onnxruntime", processor=phone, search="none", grow=())
+    (candidate,) = peakmem.predict(model, engines=["onnxruntime"], processor=phone).candidates
+    assert report.parts[0].needed_bytes == candidate.process_bytes
     assert (report.outcome, report.parts[0].bound_bytes) == ("may fit", None)
     assert "no bound is known" in report.parts[0].reason
 

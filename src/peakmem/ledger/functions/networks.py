@@ -81,6 +81,22 @@ def parameter_bytes(scope: Scope, kind: Item = "trainable") -> Item:
     return nbytes(found, scope.figures.kind(scope.context))
 
 
+@function(
+    'uniform_bytes(kind="trainable")', "parameters × bytes of the dtype: biases and norms in it as well, which integer "
+    "files keep wider", GROUP,
+)  # fmt: skip
+def uniform_bytes(scope: Scope, kind: Item = "trainable") -> Item:
+    """Bytes of the constants of some kinds, all in one dtype; as they are stored where none is chosen."""
+    if not scope.context.dtype:
+        return parameter_bytes(scope, kind)
+    count = parameters(scope, kind)
+    assert isinstance(count, Value)
+    bits = parse_dtype(scope.context.dtype).bits
+    if bits is None:
+        raise UsageError(f"{scope.context.dtype} has no fixed width")
+    return Value(count.number * bits / 8, "B", count.kind)
+
+
 @function("scales()", "bytes of the scales that an integer dtype needs beside the weights, one for each channel", GROUP)
 def scales(scope: Scope) -> Item:
     """What quantisation stores beside the weights."""
@@ -105,7 +121,12 @@ def input_bytes(scope: Scope) -> Item:
 )
 def state(scope: Scope) -> Item:
     """Bytes of what a network remembers."""
-    return nbytes(state_bytes(scope.figures.study(scope.context).stored), scope.figures.kind(scope.context))
+    graph = scope.figures.study(scope.context).stored
+    if not any(tensor.role == "state" for tensor in graph.tensors.values()):
+        raise UsageError(
+            f"{scope.context.network} keeps nothing between calls", expected="a config.json, which has a cache"
+        )
+    return nbytes(state_bytes(graph), scope.figures.kind(scope.context))
 
 
 @function("output_bytes()", "bytes of all results", GROUP)
@@ -176,17 +197,17 @@ def _named(scope: Scope, name: Item, assume: str) -> Layer:
     if len(dotted) == 1:
         return dotted[0]
     if not any(fnmatchcase(row, wanted) for row in rows):
-        raise _no_layer(wanted, tuple(rows), assume)
+        raise _no_layer(wanted, tuple(rows), scope.context.network, assume)
     return next(row for row_name, row in rows.items() if fnmatchcase(row_name, wanted))
 
 
-def _no_layer(wanted: str, names: tuple[str, ...], assume: str) -> UsageError:
+def _no_layer(wanted: str, names: tuple[str, ...], network: str, assume: str) -> UsageError:
     from difflib import get_close_matches
 
     near = get_close_matches(wanted, names, n=3, cutoff=0.4) or [name for name in names if wanted in name][:3]
     return UsageError(
         f"no layer is called {wanted[:60]!r} under {assume}", expected=f"one of {', '.join(near or names[:6])}",
-        hint=near[0] if near else "peakmem NETWORK --layers",
+        hint=near[0] if near else f"peakmem {network} --layers",
     )  # fmt: skip
 
 
@@ -211,7 +232,7 @@ def layers(scope: Scope, quantity: Item, pattern: Item = "*") -> Item:
     rows = _rows(scope, assume)
     found = [row for row in rows if fnmatchcase(row.name, wanted)]
     if not found:
-        raise _no_layer(wanted, tuple(row.name for row in rows), assume)
+        raise _no_layer(wanted, tuple(row.name for row in rows), scope.context.network, assume)
     return tuple(_of_layer(scope, chosen, row) for row in found)
 
 
