@@ -176,6 +176,9 @@ class Search:
         # one part for another, or another step, leaves nothing of a ratio
         yield from (one for one in _swaps(called) if not (ratio and one.name == "part"))
         contexts = tuple(self.scope.seen)
+        if any(one.dtype for one in contexts) and not ratio:
+            for name in sorted(called & set(STORED)):
+                yield Change("part", UNIFORM[1], 14, swapped=((name, f"{UNIFORM[0]}:trainable"),))
         if called & set(EXPENSIVE) or not contexts or any(self._is_large(one) for one in contexts):
             return
         if not ratio:
@@ -232,7 +235,6 @@ def _swaps(called: set[str]) -> Iterator[Change]:
     for name in conventions:
         yield from _conventions(name, called)
         if name in STORED:
-            yield Change("part", UNIFORM[1], 14, swapped=((name, f"{UNIFORM[0]}:trainable"),))
             for kind in PARTS["parameter_bytes"][:3]:
                 yield Change("part", f"{_KIND[kind]} alone", 15, swapped=((name, f"parameter_bytes:{kind}"),))
     for name in sorted(called & set(PARTS)):

@@ -40,7 +40,7 @@ _SETTINGS: tuple[tuple[str, str], ...] = (
     (r"\bit +(\d\.\d+)x?(?![\w.])", "width"),
     (r"\b(adamw|adam|sgd|momentum|rmsprop)\b", "optimizer"),
 )  # fmt: skip
-_ALSO = {"mobilenet": "mobilenet_v1", "gpt2": "gpt2_small", "u_net": "unet", "squeezenet": "squeezenet1_1", "vit_s": "vit_s16"}
+_ALSO = {"gpt2": "gpt2_small", "u_net": "unet", "squeezenet": "squeezenet1_1", "vit_s": "vit_s16"}
 # other names that people say
 
 Meaning = tuple[str, str]

@@ -117,7 +117,9 @@ def input_bytes(scope: Scope) -> Item:
 
 
 @function(
-    "state()", "bytes kept between calls: key-value cache (settings context, kv_dtype and batch), recurrent states", GROUP
+    "state()",
+    "bytes kept between calls: key-value cache (settings context, kv_dtype and batch), recurrent states",
+    GROUP,
 )
 def state(scope: Scope) -> Item:
     """Bytes of what a network remembers."""
