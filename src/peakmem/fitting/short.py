@@ -43,7 +43,8 @@ def bits_per_weight(found: Answer, devices: int) -> Fraction | None:
         if not weights and part.outcome == "does not fit":
             return None
         if weights and found.matrix_elements:
-            room = part.capacity_bytes - (part.needed_bytes - Fraction(found.matrix_bytes, devices))
+            most = part.needed_bytes if part.bound_bytes is None else part.bound_bytes
+            room = part.capacity_bytes - (most - Fraction(found.matrix_bytes, devices))
             bits = room * 8 * devices / found.matrix_elements
             least = bits if least is None else min(least, bits)
     return None if least is None or least <= 0 else least
@@ -58,7 +59,8 @@ def dtype_of(bits: Fraction, answers: Answers, question: Question) -> str:
             found = answers.of(replace(question, weights=name))
         except PeakmemError:
             continue  # the file cannot hold it
-        if all(part.outcome != "does not fit" for part in found.parts if _weights_in(part)):
+        held = [part for part in found.parts if _weights_in(part)]
+        if all(part.outcome == "fits" or (part.outcome == "may fit" and part.bound_bytes is None) for part in held):
             return name
     return ""
 

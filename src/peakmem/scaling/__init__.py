@@ -7,7 +7,6 @@ place of the size; see `peakmem.formula.number`. What that gives is held against
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import lcm
 from pathlib import Path
 from typing import Literal
 
@@ -23,12 +22,11 @@ from peakmem.scaling.evaluation import Point, Setting
 from peakmem.scaling.fitted import fitted
 from peakmem.scaling.knobs import Knob, Question, find_knob
 from peakmem.scaling.largest import find_largest
-from peakmem.scaling.pieces import BEYOND, LARGEST_VALUE, Explorer, Fault, Finer, Hole, Lost, Span
+from peakmem.scaling.pieces import BEYOND, FEW_CLASSES, LARGEST_VALUE, Explorer, Fault, Finer, Hole, Lost, Span
+from peakmem.scaling.reach import Reach, reached
 
 MOST_CLASSES = 512
 # more residues than that are not all looked at
-FEW_CLASSES = 4
-# with more of them, the formula of each is checked at its ends and where it was read off
 
 Source = str | Path | Graph | object
 
@@ -116,7 +114,8 @@ def largest(
         raise UsageError(f"no quantity is called {quantity!r}", expected="live or resident")
     explorer, title = _explorer(source, knob, inputs, batch, shapes, dims, dtype, assume, hold_inputs, form, options)
     with paused_collection():
-        found = _report(explorer, title, limits, None, multiple_of)
+        room = capacity_bytes - fixed_bytes
+        found = _report(explorer, title, limits, None, Reach(multiple_of, room, quantity))
         return find_largest(explorer, found, capacity_bytes, fixed_bytes, quantity, multiple_of)
 
 
@@ -133,9 +132,9 @@ def _explorer(
 
 def _report(
     explorer: Explorer, title: str, limits: tuple[int, int | None], at: int | None,
-    which: Literal["all", "one"] | int,
+    which: Literal["all", "one"] | Reach,
 ) -> PeakFormula:  # fmt: skip
-    """The formula over one class, all classes, or those of multiples of a number."""
+    """The formula over one class, all classes, or as much of each as the largest value needs."""
     knob = explorer.knob
     low, high, notes = _within(knob, limits)
     near = min(max(knob.usual if at is None else at, low), LARGEST_VALUE if high is None else high)
@@ -228,20 +227,14 @@ def _within(knob: Knob, limits: tuple[int, int | None]) -> tuple[int, int | None
 
 
 def _covered(
-    explorer: Explorer, low: int, high: int | None, near: int, which: Literal["all", "one"] | int
+    explorer: Explorer, low: int, high: int | None, near: int, which: Literal["all", "one"] | Reach
 ) -> tuple[int, dict[int, Ranges]]:
     """(modulus, ranges by residue) of the classes that are wanted."""
+    if isinstance(which, Reach):
+        return reached(explorer, low, high, near, which, MOST_CLASSES)
     modulus = explorer.trace(near).modulus
     while True:
-        if which == "one":
-            residues = [near % modulus]
-        elif which == "all":
-            residues = list(range(modulus))
-        else:
-            modulus = modulus if modulus % which == 0 else lcm(modulus, which)
-            residues = list(range(0, modulus, which))
-        if len(residues) > MOST_CLASSES:
-            residues = [near % modulus]
+        residues = list(range(modulus)) if which == "all" and modulus <= MOST_CLASSES else [near % modulus]
         classes: dict[int, Ranges] = {}
         explorer.lean = len(residues) > FEW_CLASSES
         try:

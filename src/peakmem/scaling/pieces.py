@@ -23,6 +23,8 @@ BEYOND = ""
 MOST_TRACES = 48
 # of one class; what is left after them is a gap
 MOST_LOST = 2
+FEW_CLASSES = 4
+# with more of them, the formula of each is checked at its ends and where it was read off
 
 
 @dataclass(frozen=True, slots=True)
