@@ -105,6 +105,9 @@ def judged_cuda(log: Log, capacity: Capacity, reserved: Reserved, settings: Sett
 def _verdict(
     outcome: Outcome, capacity: Capacity, beside: Beside, point: int, most: int | None, reason: str
 ) -> Verdict:
+    sure = capacity.card.sure_bytes if capacity.card is not None else None
+    if outcome == "fits" and sure is not None and most is not None and most > sure and sure < capacity.nbytes:
+        outcome, reason = "may fit", f"nobody says what the system leaves; on such devices it is at least {sure:,} B"
     return Verdict(
         outcome, capacity.nbytes, capacity.said, point, most, beside.nbytes, beside.bound_bytes, beside.said, reason
     )

@@ -154,3 +154,14 @@ def test_a_size_is_no_device():
         devices.find("24GiB")
     with pytest.raises(UsageError, match=r"no device is called ''"):
         devices.find("")
+
+
+def test_where_nobody_says_what_the_system_leaves_the_least_of_its_kind_is_sure():
+    pi = devices.find("raspberry-pi-5-8gb")
+    told = [one for one in devices.listed() if one.kind == "board" and one.capacity_known]
+    least = min(one.capacity_bytes / one.memory_bytes for one in told)
+    assert not pi.capacity_known
+    assert pi.sure_bytes == pytest.approx(pi.memory_bytes * min(1, least), abs=1)
+    assert pi.sure_bytes < pi.capacity_bytes
+    card = devices.find("v100-16gb")
+    assert card.sure_bytes == card.capacity_bytes

@@ -49,7 +49,7 @@ def command(
                 f"no verdict is called {name[:40]!r}", expected=f"one of {', '.join(VERDICTS)}",
                 hint=f"--verdict {near[0]}" if near else "",
             )  # fmt: skip
-    targets = parse_targets(json_target, writes, FORMATS, force=force, source=str(files[0]) if files else "")
+    targets = parse_targets(json_target, writes, FORMATS, force=force, source=[str(one) for one in files])
     from peakmem.ledger import check_claims
     from peakmem.render.ledger import blocks
 

@@ -118,6 +118,18 @@ class Device:
         return self.kind in ("mcu", "accelerator", "limit") or any(one is not None for one in told)
 
     @property
+    def sure_bytes(self) -> int | None:
+        """What a process gets for sure: `capacity_bytes` where somebody tells it.
+
+        Where nobody does, the least share of its RAM that is told of a device of the same kind.
+        """
+        if self.capacity_known or self.memory_bytes is None:
+            return self.capacity_bytes
+        from peakmem.devices.table import least_share
+
+        return int(self.memory_bytes * least_share(self.kind))
+
+    @property
     def arena_bytes(self) -> int | None:
         """The longest arena there is room for: `capacity_bytes`, or less where RAM is in pieces."""
         if self.capacity_bytes is None or self.contiguous_bytes is None:

@@ -16,6 +16,17 @@ _TOKEN = re.compile(
 )
 
 
+_PART = r"(?:[A-Za-z0-9_-]++|\"[^\"\n]*\"|'[^'\n]*')"
+_DEEP = re.compile(rf"(?<![A-Za-z0-9_-]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{32}}")
+# a key of more parts than any file has; tomllib takes their square to read them
+
+
+def too_deep(text: str) -> int:
+    """The line of a key with dots in dots beyond reason, before tomllib reads it; 0 for none."""
+    match = _DEEP.search(text)
+    return text.count("\n", 0, match.start()) + 1 if match else 0
+
+
 @dataclass(frozen=True, slots=True)
 class Places:
     """Lines of the rows of a file, counted from 1, in the order of the rows, and of the keys in each."""

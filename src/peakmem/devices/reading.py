@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from peakmem.devices.device import Device
-from peakmem.devices.lines import places
+from peakmem.devices.lines import places, too_deep
 from peakmem.devices.row import Row, said, unknown_key
 from peakmem.errors import UsageError
 from peakmem.units import format_bytes
@@ -35,7 +35,7 @@ def read(path: str | Path, *, known: Sequence[Device] | None = None) -> tuple[De
     Raises:
         UsageError: no such file, a file that is too large, not TOML, or a row that is not understood, with its line.
     """
-    where = str(path)[:LONGEST_NAME]
+    where = str(path)[:LONGEST_NAME] or "''"
     try:
         if not Path(path).is_file():
             what = "is a folder" if Path(path).is_dir() else "is no file"
@@ -114,6 +114,9 @@ def devices_in(text: str, where: str, *, known: Sequence[Device] = (), built_in:
 
 
 def _parsed(text: str, where: str) -> dict[str, Any]:
+    deep = too_deep(text)
+    if deep:
+        raise UsageError("nested too deeply", where=f"{where}, line {deep}", expected="a TOML file of devices")
     try:
         return tomllib.loads(text, parse_float=Decimal)
     except tomllib.TOMLDecodeError as fault:

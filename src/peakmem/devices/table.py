@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from fractions import Fraction
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -98,6 +99,17 @@ def least_left() -> float:
     """The smallest share of nvidia-smi's total that a process gets, over the devices of which both are known."""
     known = [(one.usable_bytes, one.total_bytes) for one in listed()]
     return min(usable / total for usable, total in known if usable is not None and total is not None)
+
+
+@cache
+def least_share(kind: str) -> Fraction:
+    """The smallest share of its RAM that a process gets, over the devices of a kind of which somebody tells it."""
+    known = [
+        Fraction(one.capacity_bytes, one.memory_bytes)
+        for one in listed()
+        if one.kind == kind and one.capacity_known and one.capacity_bytes is not None and one.memory_bytes
+    ]
+    return min(Fraction(1), *known)
 
 
 def largest_context() -> Device:

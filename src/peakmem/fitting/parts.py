@@ -75,6 +75,9 @@ def part(
         reason = "what is known fits, but something has no size: see Unknown"
     if outcome == "may fit":
         reason = "the estimate fits, and no bound is known" if most is None else "the estimate fits, its bound does not"
+    if outcome == "fits" and room.sure_bytes is not None and most is not None and most > room.sure_bytes:
+        outcome = "may fit"
+        reason = f"nobody says what the system leaves; on such devices it is at least {room.sure_bytes:,} B"
     return Part(
         room.name, needed, room.capacity_bytes, outcome, convention, kind if sure else "lower bound", most,
         "; ".join(text for text in (room.said, said) if text), kept, reason,

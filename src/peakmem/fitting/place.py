@@ -39,6 +39,8 @@ class Room:
     # pieces with addresses of their own, in the order in which they are tried; none for one piece
     piece_bytes: int | None = None
     # the longest piece; None where it is all one
+    sure_bytes: int | None = None
+    # as much of it as a process gets for sure; None: all of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,7 @@ def _own(device: Device) -> dict[Role, Room]:
         piece = device.contiguous_bytes
         found["RAM"] = Room(
             "RAM", MEMORY.get(device.kind, "RAM"), device.capacity_bytes, device.capacity_said,
-            device.memory if literal else "", device.memories if piece is not None else (), piece,
+            device.memory if literal else "", device.memories if piece is not None else (), piece, device.sure_bytes,
         )  # fmt: skip
     if device.storage_bytes is not None:
         said = f"{device.title}: {device.storage} ({device.storage_source or device.source})"

@@ -47,6 +47,10 @@ _PLUS = re.compile(r"(?<=\d)\s*\+")
 _COMMA = re.compile(r"^\D*\d+,\d{1,2}(?!\d)")
 # a decimal comma, which reads like a misplaced thousands separator
 _ROOM = re.compile(r"\s+(?:of\s+)?(?:ram|vram|sram|dram|memory|flash|storage|disk)$")
+_TIMES = {"half": "0.5x", "twice": "2x", "double": "2x", "triple": "3x"}
+_POWER = re.compile(r"(?<=\d)e\+?(3|6|9)\b")
+_POWERS = {"3": " thousand", "6": " million", "9": " billion"}
+# as programs print numbers: 3.5e6
 _EACH = re.compile(
     r"\s*(?:\bper|/)\s*(?:image|sample|example|token|param(?:eter)?|weight|element|value|layer|gpu|device)$"
 )
@@ -57,6 +61,7 @@ _RELATIONS: tuple[tuple[str, Relation], ...] = (
     (r"(?:<|even less than|less than|under|below|fewer than|smaller than)", "<"),
     (r"(?:>|more than|over|above|exceeds|larger than|greater than)", ">"),
     (r"(?:~|≈|\u223c|about|around|approx(?:imately|\.)?|roughly|ca\.?|circa|some|nearly|almost)", "~"),
+    (r"(?:(?:just|slightly|a little|a bit) (?:under|below|over|above|less than|more than)|close to)", "~"),
     (r"(?:=|exactly)", "="),
 )
 _SLASH = re.compile(r"\s*/\s*(?=[\d~≈<>$.]|yes|no)")
@@ -67,10 +72,15 @@ _NOUNS = re.compile(r"\b(trainable|params?|parameters?|elements?|weights?|values
 _RATIO = re.compile(
     r"(x|\u00d7|-?\s?fold|times)(\s+(smaller|larger|bigger|greater|higher|lower|less|more|fewer|as (much|many|large)))?"
 )
+_PERCENT = re.compile(r"(%|percent|per cent)(\s+(smaller|larger|bigger|greater|higher|lower|less|more|fewer))?")
 _THINGS = re.compile(
-    r"^(images?|samples?|steps?|layers?|tokens?|times|devices?|gpus?|dollars?|-?bits?|s|ms|seconds?|maps?)$"
+    r"^(?:(?:conv|convolution|convolutional|linear|dense|fully connected) )?"
+    r"(images?|samples?|steps?|layers?|operators?|ops|blocks?|channels?|filters?|kernels?|heads?|tokens?|times|"
+    r"devices?|gpus?|dollars?|-?bits?|s|ms|seconds?|maps?)$"
 )
 _FARTHER: dict[str, tuple[Reading, ...]] = {
+    "kbit": (("kbit", Fraction(125)),), "mbit": (("Mbit", Fraction(125_000)),),
+    "gbit": (("Gbit", Fraction(125_000_000)),),
     "tb": (("TB", Fraction(10**12)),), "tib": (("TiB", Fraction(2**40)),),
     "pb": (("PB", Fraction(10**15)),), "pib": (("PiB", Fraction(2**50)),),
 }  # fmt: skip
@@ -167,7 +177,8 @@ def _amount(text: str) -> Amount:
     if _SHAPE.fullmatch(said) or _LISTED.fullmatch(said):
         return Amount(text, "shape", shape=Shape(tuple(int(dim[:12]) for dim in re.findall(r"\d+", said))))
     relation: Relation = "="
-    said, relation = _relation(said)
+    said, relation = _relation(_POWER.sub(lambda found: _POWERS[found.group(1)], said))
+    said = _TIMES.get(said, said)
     for pattern, meaning in _BEHIND:
         if relation in ("=", "~") and pattern.search(said):
             said, relation = pattern.sub("", said), meaning
@@ -241,7 +252,7 @@ def _unit(unit: str, money: bool, text: str) -> tuple[Sort, tuple[Reading, ...]]
         return "money", (("$", Fraction(_COUNTS.get(unit, 1))),)
     if _RATIO.fullmatch(unit):
         return "ratio", (("x", Fraction(1)),)
-    if unit in ("%", "percent", "per cent"):
+    if _PERCENT.fullmatch(unit):
         return "percent", (("%", Fraction(1, 100)),)
     if unit in ("$", "usd", "dollars", "dollar"):
         return "money", (("$", Fraction(1)),)

@@ -232,9 +232,12 @@ def _product(one: Value, two: Value) -> Unit:
     units = {one.unit, two.unit} - {""}
     if "$" in units:
         return "$"
-    if "B" in units:
-        return "B" if one.unit != two.unit else ""
-    return ""
+    if one.unit == two.unit == "B":
+        raise UsageError(
+            f"bytes are not multiplied by bytes: {said(one)} and {said(two)}",
+            expected='a ratio in parentheses, or a count such as parse("7 billion")',
+        )
+    return "B" if "B" in units else ""
 
 
 def _quotient(one: Value, two: Value) -> Unit:

@@ -19,12 +19,14 @@ from peakmem.ledger.evaluation import evaluate
 from peakmem.ledger.expression import Expression, names
 from peakmem.ledger.functions import Scope, call
 from peakmem.ledger.value import Item, Value, said
-from peakmem.ledger.verdict import matches, shown
+from peakmem.ledger.verdict import matches, readings, shown
 from peakmem.report.ledger import Explanation
 from peakmem.units import Units
 from peakmem.zoo import NETWORKS
 
 MOST_SHOWN = 5
+NEAR = 8
+# an explanation comes this close, as a part of what is printed
 LIKELY = 60
 # rank of settings that are taken for likely
 FAMILY = 5
@@ -43,7 +45,7 @@ KNOBS: tuple[tuple[str, int, tuple[object, ...]], ...] = (
     ("resolution", 45, RESOLUTIONS),
     ("batch", 50, (1, 2, 4, 8, 16, 32, 64, 128, 256)),
     ("classes", 55, (2, 10, 20, 21, 100, 1000, 1001, 21843)),
-    ("context", 57, (128, 256, 512, 1024, 2048)),
+    ("context", 57, (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 131072)),
     ("sequence", 57, (50, 100, 128, 256, 512, 1024)),
     ("dtype", 65, ("int4", "float64")),
 )
@@ -167,8 +169,18 @@ class Search:
             match = matches(self.claimed, item)
         except PeakmemError:
             return None  # the network cannot be so
+        if isinstance(item, Value) and not self._is_near(item):
+            return None
         true = match.literal or (match.true and match.how.endswith("iB") and not strict)
         return Hit(change, item, match.how) if true and item != self.computed else None
+
+    def _is_near(self, item: Value) -> bool:
+        """Whether a value is a number that is printed, and not only rounds to its one digit: 0.6 for "about 1"."""
+        one = self.claimed[0]
+        if len(self.claimed) > 1 or one.low is None or one.high is not None or one.relation not in ("=", "~"):
+            return True
+        worths = [worth for _, worth in readings(one, item)]
+        return any(abs(item.number / worth - one.low.value) * NEAR <= one.low.value for worth in worths)
 
     def _changes(self) -> Iterator[Change]:
         called = names(self.expression)
@@ -226,6 +238,8 @@ def _setting(context: Context, name: str) -> object:
         if context.batch is None and not is_built_in(context.network):
             return "as stored" if context.network else None
         return context.batch or 1
+    if context.network and not is_built_in(context.network):
+        return dict(context.options).get(name) or dict(context.dims).get(name)
     return context.option(name) if context.network else None
 
 

@@ -65,12 +65,13 @@ _MEANINGS: tuple[tuple[str, tuple[Meaning, ...]], ...] = (
     (r"\bonnx\b", (("the ONNX file", 'file_size("onnx")'),)),
     (r"\btflite\b", (("the TFLite file", 'file_size("tflite")'),)),
     (r"\bsafetensors\b", (("the safetensors file", 'file_size("safetensors")'),)),
-    (r"model size|storage|on disk|weights|parameters|params|checkpoint|download|weighs", _STORED),
+    (r"model size|storage|on disk|weights|parameters|params|checkpoint|download|weighs", _STORED[:1]),
     (r"inference|forward pass|to run|runs in", (*_WHOLE, *_LIVE[:1])),
     (r"peak", (*_LIVE, *_WHOLE)),
     (r"\bimage\b", (*_ALL, *_LIVE[:1])),
     (r"memory|needs|requires|uses|occupies|ram\b", (*_WHOLE, *_STORED, *_LIVE[:1])),
-    (r"takes|is|has", _STORED),
+    (r"takes", _STORED),
+    (r"is|has", _STORED[:1]),
 )
 # the first that is found decides
 

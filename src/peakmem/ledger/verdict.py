@@ -10,6 +10,13 @@ from peakmem.ledger.amount import Amount, Printed, Reading, factor, sizes
 from peakmem.ledger.value import Item, Shape, Value, plain, said
 from peakmem.units import Units
 
+SMALLEST_EXACT = 10**5
+# numbers without a unit that will have been bytes
+ROUNDED = 4
+# a rounding that changes a number by more than one part in so many, 0.6 printed as 1, is no plain one
+CUT = 20
+# digits that are cut off or rounded up change a number by no more than one part in so many
+
 
 @dataclass(frozen=True, slots=True)
 class Match:
@@ -121,10 +128,11 @@ def readings(one: Amount, computed: Value) -> tuple[Reading, ...]:
         if one.sort in ("size", "open"):
             return one.readings if one.sort == "size" else sizes(one.unit)
         if one.sort in ("plain", "count"):
+            unit = "MB" if one.low is None or one.low.value < SMALLEST_EXACT else "B"
             raise UsageError(
                 f"a claim without a unit: {one.text!r} is compared with {said(computed)}",
                 expected="a unit of size: B, kB, KiB, MB, MiB, GB, GiB, M bytes",
-                hint="parameters(), which counts" if one.sort == "count" else f"claim: {one.text.split()[-1]} MB",
+                hint="parameters(), which counts" if one.sort == "count" else f"claim: {one.text.split()[-1]} {unit}",
             )  # fmt: skip
         raise UsageError(f"{one.text!r} is compared with {said(computed)}", expected="a size")
     if computed.unit == "elements":
@@ -182,10 +190,11 @@ def _single(one: Amount, printed: Printed, value: Fraction) -> tuple[bool, str]:
     if one.digits in ("cut", "up"):
         return 0 <= (value - printed.value if one.digits == "cut" else printed.value - value) < printed.step, ""
     if 2 * distance <= (printed.loose if one.digits == "filled" else printed.step):
-        return True, ""
+        coarse = one.relation == "=" and ROUNDED * distance > printed.value
+        return True, "a rounding to its one digit" if coarse else ""
     if one.relation == "~":
         return distance <= min(printed.loose, printed.value / 10), ""
-    if len(str(printed.number)) > 1 and distance < printed.step:
+    if len(str(printed.number)) > 1 and distance < printed.step and CUT * distance <= printed.value:
         return True, "its digits cut off, not rounded" if value > printed.value else "its digits rounded up"
     if printed.loose > printed.step and 2 * distance <= printed.loose:
         return True, "the zeros at its end only filling up"

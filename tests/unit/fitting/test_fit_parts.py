@@ -87,3 +87,11 @@ def test_rounding_and_packing_by_hand():
     buffers = rounded([one(10, 0, 1), one(17, 1, 2), one(16, 2, 2)], 16)
     assert [each.nbytes for each in buffers] == [16, 32, 16]
     assert packed(buffers) == 48
+
+
+def test_what_fits_only_if_the_system_leaves_all_may_fit():
+    room = Room("RAM", "RAM", 1000, "a board", sure_bytes=980)
+    assert part(room, 980, "live", [("live peak", 980)], sure=True).outcome == "fits"
+    tight = part(room, 981, "live", [("live peak", 900)], sure=True)
+    assert tight.outcome == "may fit"
+    assert "980 B" in tight.reason

@@ -1,4 +1,4 @@
-"""Claims as strangers write them: model cards, tables of frameworks, blogs on language models. Expected values by hand."""
+"""Claims as strangers write them: model cards, tables of frameworks, blogs on language models; values by hand."""
 
 from __future__ import annotations
 
@@ -122,6 +122,69 @@ def test_other_classes_and_another_unit_are_two_changes(folder: Path) -> None:
     assert not any(one.change.startswith("classes") for one in found.explanations)
 
 
+# -- words of amounts -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("claimed", "compute", "verdict"),
+    [
+        ("2 bytes per parameter", "dtype_bytes('float16')", "right"),
+        ("12.8 MB/image", "tensor_bytes('64x224x224')", "right"),
+        ("16 Mbit", "parse('2 MB')", "right"),
+        ("1.2e6 parameters", "elements('112x112x96')", "right"),
+        ("1.3e6 parameters", "elements('112x112x96')", "wrong"),
+        ("half", "dtype_bytes('float16') / dtype_bytes('float32')", "right"),
+        ("twice", "dtype_bytes('float16') / dtype_bytes('float32')", "wrong"),
+        ("75 % less", "1 - dtype_bytes('int8') / dtype_bytes('float32')", "right"),
+        ("just under 500 MB", "parse('497,759,232 B')", "right"),
+        ("just under 500 MB", "parse('3 MB')", "wrong"),
+        ("53 conv layers", "53", "right"),
+    ],
+)
+def test_words(folder: Path, claimed: str, compute: str, verdict: str) -> None:
+    assert one(folder, f'claim: "{claimed}", compute: "{compute}"').verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("claimed", "value", "verdict"),
+    [
+        ("1 GB", "0.9 GB", "right"),
+        ("1 GB", "0.55 GB", "ambiguous"),  # rounds to it, and is half of it
+        ("~1 GB", "0.55 GB", "right"),
+        ("1 GB", "0.4 GB", "wrong"),
+        ("14 GB", "13.48 GB", "ambiguous"),
+        ("1.3 MB", "1.204 MB", "wrong"),  # 8 % is no rounding up
+    ],
+)
+def test_roundings_have_an_end(folder: Path, claimed: str, value: str, verdict: str) -> None:
+    assert one(folder, f"claim: {claimed}, compute: 'parse(\"{value}\")'").verdict == verdict
+
+
+def test_the_room_of_a_cache_explains_its_size(folder: Path) -> None:
+    """1 GiB for 8,192 tokens; half a gibibyte rounds to 1 and explains nothing."""
+    found = one(folder, "claim: 1 GiB, quantity: kv cache, network: llama3, context: {context: 2048}")
+    assert found.verdict == "wrong"
+    assert ("context 8192", "1.07 GB = 1.00 GiB (1,073,741,824 B)") in [
+        (each.change, each.shown) for each in found.explanations
+    ]
+
+
+def test_bytes_times_bytes_are_refused(folder: Path) -> None:
+    with pytest.raises(PeakmemError, match="bytes are not multiplied by bytes"):
+        one(folder, "claim: 350 GB, compute: parse('175B') * dtype_bytes('float16')")
+
+
+def test_a_number_of_many_digits_will_have_been_bytes(folder: Path) -> None:
+    with pytest.raises(PeakmemError, match="Try: claim: 553,430,176 B"):
+        one(folder, "claim: '553,430,176', quantity: weights, network: vgg16")
+
+
+def test_dtypes_of_blocks_have_a_size(folder: Path) -> None:
+    """GGML's q4_0 has 18 bytes for 32 weights; 8.03 billion in it and the norms."""
+    found = one(folder, "claim: 4.5 GB, quantity: model size, network: llama3, dtype: q4_0")
+    assert found.verdict == "right"
+
+
 # -- shapes ------------------------------------------------------------------------------
 
 
@@ -162,7 +225,7 @@ def test_layers_go_by_the_names_that_pytorch_prints(folder: Path) -> None:
         ("ViT-S/16 has 22M parameters", 22_050_664, "right"),
         ("Quantized ResNet-50 is 25.7 MB", 25_719_392, "right"),
         ("The weights of ResNet-50 in int8 take 25.6 MB", 25_719_392, "ambiguous"),
-        ("ResNet-50 takes 102 MB", 102_228_128, "right"),
+        ("ResNet-50 is 102.2 MB", 102_228_128, "right"),
     ],
 )
 def test_sentences(folder: Path, sentence: str, value: int, verdict: str) -> None:

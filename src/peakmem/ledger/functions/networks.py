@@ -86,14 +86,14 @@ def parameter_bytes(scope: Scope, kind: Item = "trainable") -> Item:
     "files keep wider", GROUP,
 )  # fmt: skip
 def uniform_bytes(scope: Scope, kind: Item = "trainable") -> Item:
-    """Bytes of the constants of some kinds, all in one dtype; as they are stored where none is chosen."""
+    """Bytes of the constants of some kinds, all in one dtype; as they are counted where it is none of a fixed width."""
     if not scope.context.dtype:
         return parameter_bytes(scope, kind)
     count = parameters(scope, kind)
     assert isinstance(count, Value)
     bits = parse_dtype(scope.context.dtype).bits
     if bits is None:
-        raise UsageError(f"{scope.context.dtype} has no fixed width")
+        return parameter_bytes(scope, kind)
     return Value(count.number * bits / 8, "B", count.kind)
 
 
