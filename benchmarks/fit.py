@@ -5,7 +5,7 @@
 Groups: mcu (MobileNetV2 in int8 on an STM32F746 at widths and resolutions), phone (files against an app's 100 MB),
 train (steps on V100, A100 and H100; needs torch), engine (TFLite Micro's arena, converted and quantised here; slow).
 A change is right when the plain command with it reports the same bytes and the same verdict; anything else is listed
-and the exit code is 1. Commands of training name `peakmem train`, whose what-if row is read. 4 GB, about 10 min.
+and the exit code is 1. 4 GB, about 10 min.
 """
 
 from __future__ import annotations
@@ -76,36 +76,14 @@ def said(change: dict[str, Any]) -> str:
     """What is wrong with a change; "" where the command it names reports the bytes that it promises."""
     if not change["command"] or change["outcome"] == "refused":
         return ""
-    _, verb, *words = shlex.split(change["command"])
+    _, *words = shlex.split(change["command"])
     promised = dict(change["needed"])
-    if verb == "fit":
-        _, out = called(verb, *words, "--json", "-", "--try", "none", "--grow", "none")
-        again = json.loads(out)
-        found = {part["name"]: part["needed_bytes"] for part in again["parts"]}
-        outcome = again["outcome"]
-    else:
-        _, out = called(verb, *words, "--json", "-")
-        found, outcome = trained(json.loads(out), change)
-    if found == promised and outcome in ("", change["outcome"]):
+    _, out = called(*words, "--json", "-", "--try", "none", "--grow", "none")
+    again = json.loads(out)
+    found = {part["name"]: part["needed_bytes"] for part in again["parts"]}
+    if found == promised and again["outcome"] == change["outcome"]:
         return ""
-    if verb == "train" and _at_the_limit(json.loads(out), found, promised):
-        return ""
-    return f"{change['command']}: promised {promised} {change['outcome']}, found {found} {outcome}"
-
-
-def trained(report: dict[str, Any], change: dict[str, Any]) -> tuple[dict[str, int], str]:
-    """What `peakmem train` says of the same change: its last what-if row, or the step itself."""
-    beside = report["verdict"]["beside_bytes"]
-    (name,) = (part for part, _ in change["needed"])
-    if report["changes"]:
-        return {name: report["changes"][-1]["after_bytes"] + beside}, ""
-    return {name: report["verdict"]["point_bytes"]}, report["verdict"]["outcome"]
-
-
-def _at_the_limit(report: dict[str, Any], found: dict[str, int], promised: dict[str, int]) -> bool:
-    """Whether a step takes more where there is more, and runs in what there is: cached blocks are given back."""
-    capacity = report["verdict"]["capacity_bytes"]
-    return all(promised[name] <= capacity < nbytes for name, nbytes in found.items())
+    return f"{change['command']}: promised {promised} {change['outcome']}, found {found} {again['outcome']}"
 
 
 def row(found: dict[str, Any]) -> str:

@@ -31,7 +31,22 @@ from peakmem.measuring.engine import COMMON, said
 from peakmem.measuring.summary import FIGURES
 from peakmem.passes.assume import ASSUMPTIONS, DEFAULT_ASSUMPTION
 from peakmem.pipeline import estimate
-from peakmem.report import formula, ledger, prediction, reconciliation, replay, training, training_check
+from peakmem.report import (
+    check as budgets,
+)
+from peakmem.report import (
+    cost,
+    file_size,
+    fit,
+    formula,
+    growth,
+    ledger,
+    prediction,
+    reconciliation,
+    replay,
+    training,
+    training_check,
+)
 from peakmem.report import model as report
 from peakmem.training import scenario
 from peakmem.zoo import NETWORKS
@@ -355,6 +370,38 @@ What `peakmem MODEL --symbolic SIZE --json -` writes, and `peakmem.peak_formula`
 `Largest`, which `peakmem.scaling.largest` returns. JSON schemas: `peakmem schema formula`, `peakmem schema largest`.
 The guide is [the peak as a formula](../guides/formula.md).
 """
+BUDGETS = f"""\
+# Budgets, checked
+
+What `peakmem.check` returns, `peakmem check --format json` writes and `peakmem schema check` describes as a JSON
+schema, `{budgets.SCHEMA}`. A value carries its unit, its convention and its kind. The guide is
+[budgets in CI](../guides/ci.md).
+"""
+GROWTH = f"""\
+# What grew
+
+What `peakmem.what_grew` returns, `peakmem compare --json` writes and `peakmem schema growth` describes as a JSON
+schema, `{growth.SCHEMA}`. Sizes are exact bytes; rows sum to the difference.
+"""
+FIT = f"""\
+# Fit
+
+What `peakmem.fit` returns, `peakmem fit --json` writes and `peakmem schema fit` describes as a JSON schema,
+`{fit.SCHEMA}`. Sizes are exact bytes. The guide is [does it fit](../guides/fit.md).
+"""
+FILE_SIZE = f"""\
+# File sizes
+
+What `peakmem.file_size` returns one of, `peakmem size --json` writes and `peakmem schema file_size` describes as a
+JSON schema, `{file_size.SCHEMA}`. Sizes are exact bytes. The guide is
+[how large the file will be](../guides/file-size.md).
+"""
+COST = f"""\
+# Cost
+
+What `peakmem.cost` returns, `peakmem cost --json` writes and `peakmem schema cost` describes as a JSON schema,
+`{cost.SCHEMA}`. Money is decimal, as text, with all its digits. The guide is [cost](../guides/cost.md).
+"""
 REPLAY = f"""\
 # Replay
 
@@ -376,6 +423,31 @@ def replay_page() -> str:
 def formula_page() -> str:
     """The classes of a formula and of the largest value that fits, field by field."""
     return "\n".join([FORMULA, *_classes(formula, formula.PeakFormula)])
+
+
+def budgets_page() -> str:
+    """The classes of a check of budgets, field by field."""
+    return "\n".join([BUDGETS, *_classes(budgets, budgets.Check, of=(budgets,))])
+
+
+def growth_page() -> str:
+    """The classes of a comparison in bytes, field by field."""
+    return "\n".join([GROWTH, *_classes(growth, growth.Growth, of=(growth,))])
+
+
+def fit_page() -> str:
+    """The classes of a verdict on a device, field by field."""
+    return "\n".join([FIT, *_classes(fit, fit.Fit, of=(fit,))])
+
+
+def file_size_page() -> str:
+    """The classes of predicted files, field by field."""
+    return "\n".join([FILE_SIZE, *_classes(file_size, file_size.FileSizes, of=(file_size,))])
+
+
+def cost_page() -> str:
+    """The classes of a bill, field by field."""
+    return "\n".join([COST, *_classes(cost, cost.Cost, of=(cost,))])
 
 
 def prediction_page() -> str:
@@ -490,7 +562,12 @@ def _notes(item: type) -> dict[str, str]:
 
 MAKERS: Mapping[str, Callable[[], str]] = {
     "assumptions.md": assumptions_page,
+    "budgets.md": budgets_page,
     "cli.md": cli_page,
+    "cost.md": cost_page,
+    "file_size.md": file_size_page,
+    "fit.md": fit_page,
+    "growth.md": growth_page,
     "conventions.md": conventions_page,
     "devices.md": devices_page,
     "engines.md": engines_page,

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     )
     from peakmem.filesize.predict import file_size
     from peakmem.fitting.fit import fit
+    from peakmem.growth import what_grew
     from peakmem.ir.builder import GraphBuilder
     from peakmem.ir.graph import Graph, Operator, Tensor
-    from peakmem.growth import what_grew
     from peakmem.ledger import check_claims
     from peakmem.measurement import list_engines, measure
     from peakmem.measuring.record import Measurement
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from peakmem.report.comparison import Comparison
     from peakmem.report.cost import Cost
     from peakmem.report.file_size import FileSize
-    from peakmem.report.formula import PeakFormula
     from peakmem.report.fit import Fit
+    from peakmem.report.formula import PeakFormula
     from peakmem.report.growth import Growth
     from peakmem.report.model import Estimate
     from peakmem.report.prediction import Predictions

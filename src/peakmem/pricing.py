@@ -75,9 +75,10 @@ def price_of(given: str | Decimal | int | float, per: str | None = None) -> Pric
         raise UsageError(f"{text!r} is no price", expected="one number and a unit", hint=HINT)
     unit = _period(rest, text) if rest else None
     if unit is None and wanted is None:
+        money = f" {currency}" if words and re.fullmatch(r"[^\W\d_]{3}|[^\w\s]", currency) else ""
         raise UsageError(
             f"the price {text!r} does not say what for", expected="a price for a GB or a GiB and month",
-            hint=f'--price "{match["before"]}{match["number"]}{" " + currency if words and currency else ""}/GB-month"',
+            hint=f'--price "{match["before"]}{match["number"]}{money}/GB-month"',
         )  # fmt: skip
     if unit is not None and wanted not in (None, unit) and (wanted != OTHER[unit] or "i" in unit):
         raise UsageError(f"the price is for a {unit} and per says {wanted}", where=text, hint=f"--per {unit}")

@@ -66,8 +66,13 @@ def _look(model: object, options: Mapping[str, Any]) -> Held:
     try:
         return look(model, **options)
     except PeakmemError as fault:
-        said = str(fault)
-    return pytest.fail(f"peak_memory: {said}", pytrace=False)
+        said = _said(fault)
+    return pytest.fail(said, pytrace=False)
+
+
+def _said(fault: Exception) -> str:
+    """A fault with what asked in front, once."""
+    return f"peak_memory: {str(fault).removeprefix('peak_memory: ')}"
 
 
 def _hold(held: Held, budget: object) -> None:
@@ -77,7 +82,7 @@ def _hold(held: Held, budget: object) -> None:
     try:
         message = held.message(budget)
     except PeakmemError as fault:
-        message = f"peak_memory: {fault}"
+        message = _said(fault)
     if message:
         _fails(message)
 

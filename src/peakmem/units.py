@@ -21,6 +21,8 @@ _STEPS: dict[str, tuple[int, tuple[str, ...]]] = {
 _FACTORS: dict[str, int] = {
     unit.lower(): base**power for base, names in _STEPS.values() for power, unit in enumerate(names)
 }
+MOST_DIGITS = 40
+# of a size: more than bytes there are
 _SIZE = re.compile(r"^\s*((?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9][0-9_]*)(?:\.[0-9]+)?)\s*([a-zA-Z]*)\s*$")
 
 
@@ -53,10 +55,13 @@ def parse_size(text: str) -> int:
     unit = match.group(2).lower() if match else ""
     if match is None or (unit and unit not in _FACTORS):
         raise UsageError(
-            f"{text!r} is not a size", expected="a number and a unit: B, kB, KiB, MB, MiB, GB, GiB",
+            f"{text[:80]!r} is not a size", expected="a number and a unit: B, kB, KiB, MB, MiB, GB, GiB",
             hint="320KiB",
         )  # fmt: skip
     number = match.group(1).replace(",", "").replace("_", "")
+    if len(number) > MOST_DIGITS:
+        raise UsageError(f"{text[:20]!r}… has {len(number):,} digits", expected=f"a size of at most {MOST_DIGITS}",
+                         hint="320KiB")  # fmt: skip
     factor = _FACTORS.get(unit, 1)
     return int(number) * factor if "." not in number else round(float(number) * factor)
 

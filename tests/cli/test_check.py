@@ -344,3 +344,40 @@ def test_the_guide_names_every_key():
 
     text = (ROOT / "docs" / "guides" / "ci.md").read_text("utf-8")
     assert [name for name in (*OPTIONS, *QUANTITIES, *TOP) if not re.search(rf"\b{name}\b", text)] == []
+
+
+@pytest.mark.parametrize("name", ["peakmem.toml", "model.onnx", "base.json", "labels.txt"])
+def test_what_is_read_is_never_written_over(check, tmp_path, name):
+    text = 'baseline = "base.json"\n[model.a]\nsource = "model.onnx"\nfiles = ["labels.txt"]\nfile_size = "1 MiB"\n'
+    for one in ("model.onnx", "base.json", "labels.txt"):
+        (tmp_path / one).write_bytes(b"kept")
+    code, _, err = check(text, "--write", f"json={name}", "--force")
+    assert (code, "never written over" in err) == (2, True)
+    assert (tmp_path / name).read_bytes() in (b"kept", text.encode())
+
+
+def test_one_file_for_two_reports(check):
+    code, _, err = check(V2 + 'peak = "6 MiB"\n', "--write", "md=x.md,tsv=x.md")
+    assert (code, "written twice" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "typed"),
+    [
+        ('engine = "tflmm"\npeak = "1 MiB"\n', 'Try: engine = "tflm"'),
+        ('train = { optimizer = "adamm" }\nstep_peak = "1 GiB"\n', 'Try: optimizer = "adam"'),
+        ("fits = []\n", 'Try: fits = "stm32f746"'),
+        ('fits = "nothing like it"\n', "Try: peakmem devices"),
+    ],
+)
+def test_a_wrong_value_is_answered_with_a_line_to_type(check, text, typed):
+    code, _, err = check(V2 + text)
+    assert code == 2
+    assert typed in err
+
+
+@pytest.mark.parametrize("text", ["a" + ".b" * 100_000 + " = 1\n", "[" + "'a'.\"b\" . " * 50_000 + "c]\n"])
+def test_a_key_of_very_many_parts(check, text):
+    """tomllib takes the square of the parts: minutes here."""
+    code, _, err = check(text)
+    assert (code, "line 1: nested too deeply" in err) == (2, True)

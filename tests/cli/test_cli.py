@@ -252,3 +252,19 @@ def test_what_is_no_file_is_written_into_and_stays_what_it_is(tmp_path, run):
         assert os.read(held, 4096)
     finally:
         os.close(held)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("devicess", "devices"), ("fitt", "fit"), ("check-claim", "check-claims")]
+)
+def test_a_verb_that_is_mistyped(run, typed, meant):
+    code, out, err = run(typed, "model.onnx")
+    assert (code, out) == (2, "")
+    assert f"Try: peakmem {meant} …" in err
+
+
+def test_a_file_that_is_called_like_a_verb(run, tmp_path):
+    (tmp_path / "fitt").write_bytes(b"no model")
+    _, _, err = run("fitt")
+    assert "no verb" not in err
+    assert "fitt: " in err

@@ -85,3 +85,12 @@ def test_it_is_written_whole(run, tmp_path):
     assert data["schema"] == "peakmem.growth/1"
     added = sum(one["weights_b"] - one["weights_a"] for one in data["operators"]) + data["rest_weights_bytes"]
     assert added == 10_470_912
+
+
+@pytest.mark.parametrize("target", ["a.onnx", "b.onnx"])
+def test_neither_side_is_written_over(run, tmp_path, target):
+    for name in ("a.onnx", "b.onnx"):
+        (tmp_path / name).write_bytes(b"a model")
+    code, _, err = run("compare", "a.onnx", "b.onnx", "--json", target, "--force")
+    assert (code, "never written over" in err) == (2, True)
+    assert (tmp_path / target).read_bytes() == b"a model"

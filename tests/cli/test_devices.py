@@ -80,3 +80,11 @@ def test_a_file_of_ones_own(run, tmp_path):
     assert code == 2
     assert "mine.toml, line 4: 'usabel' is no key of a device (expected 'usable'?)" in err
     assert run(*TRAIN, "--device", "phone-app")[0] == 2
+
+
+@pytest.mark.parametrize("name", ["stm32f74", "", "ü", "24GiB"])
+def test_a_name_that_is_not_there_is_answered_with_what_this_verb_takes(run, name):
+    code, out, err = run("devices", name)
+    assert (code, out) == (2, "")
+    assert "Try: peakmem devices" in err
+    assert "--capacity" not in err

@@ -14,7 +14,8 @@ SMALL = "mobilenet_v2:width=0.35,classes=10"
 
 
 def test_it_fits(run):
-    code, out, err = run("fit", f"{SMALL},resolution=96", "--device", "stm32f746", "--dtype", "int8")
+    asked = ("--device", "stm32f746", "--dtype", "int8", "--grow", "batch,width")
+    code, out, err = run("fit", f"{SMALL},resolution=96", *asked)
     assert (code, err) == (0, "")
     assert out.startswith("# mobilenet_v2:width=0.35,classes=10,resolution=96, inference, on STM32F746NG\nfits: ")
     assert "# Changes" not in out
@@ -123,6 +124,9 @@ def test_a_user_s_device(run, tmp_path):
         (("resnet50", "--device", "4GiB", "--processor", "arch=aarch64"), "--processor is for engines"),
         (("resnet50", "--device", "4GiB", "--resolution", "96"), "mobilenet_v2:resolution=96"),
         (("resnet50", "--device", "4GiB", "--optimizer", "adam"), "--train --optimizer"),
+        (("resnet50", "--device", "4GiB", "--with", "amp"), "--train --with"),
+        (("squeezenet1_1", "--device", "4GiB", "--train", "--with", "ampp"), "there is no what-if 'ampp'"),
+        (("squeezenet1_1", "--device", "4GiB", "--train", "--grow", "width"), "there is no 'width' to grow"),
         (("resnet50", "--device", "4GiB", "--train", "--dtype", "int8"), "--precision float16"),
         (("resnet50", "--device", "stm32f746", "--train"), "PyTorch trains nothing"),
         (("resnet50", "--device", "phone-app", "--train"), "only storage is known"),
@@ -165,3 +169,25 @@ def test_memory_of_two_kinds(run, tmp_path):
     assert said[48][1][1] == "RAM: the arena lies in SRAM"
     assert said[80][1][1] == "RAM: the arena lies in PSRAM"
     assert "with several arenas" in said[100][1][1]
+
+
+def test_each_change_of_a_training_step_is_what_its_command_says(run):
+    """Those over several devices, and those that only run at the limit, too: the same bytes and the same verdict."""
+    pytest.importorskip("torch", reason="torch is not installed")
+    from peakmem.training.tracing.cuda import available
+
+    if reason := available():
+        pytest.skip(reason)
+    asked = ("--batch", "64", "--optimizer", "adam", "--device", "40MiB", "--reserve", "10MiB")
+    code, out, _ = run("fit", "lstm_2layer:sequence=8", "--train", *asked, "--json", "-", "--grow", "none")
+    report = from_json(out, Fit)
+    assert (code, report.largest) == (1, ())
+    assert any(one.names[0].startswith(("devices=", "fsdp=")) for one in report.changes)
+    assert any(dict(one.needed)["GPU memory"] == 30 << 20 for one in report.changes if one.rank)
+    for one in report.changes:
+        words = shlex.split(one.command)
+        assert words[:2] == ["peakmem", "fit"]
+        code, out, _ = run(*words[1:], "--json", "-", "--try", "none", "--grow", "none")
+        again = from_json(out, Fit)
+        assert tuple((part.name, part.needed_bytes) for part in again.parts) == one.needed, one.command
+        assert (again.outcome, code) == (one.outcome, {"fits": 0, "does not fit": 1, "may fit": 2}[one.outcome])

@@ -1,6 +1,7 @@
 """`peakmem size` on the screen and as JSON."""
 
 import json
+import os
 
 import pytest
 
@@ -68,3 +69,10 @@ def test_no_such_model(run):
     code, _, err = run("size", "nothing.onnx")
     assert code == 2
     assert "nothing.onnx" in err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_a_pipe_that_nobody_reads(run, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    code, _, err = run("size", "mobilenet_v2", "--json", "pipe")
+    assert (code, "a pipe that nobody reads" in err) == (2, True)

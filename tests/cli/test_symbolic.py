@@ -126,3 +126,24 @@ def test_what_is_refused(run, arguments, message):
     assert (code, out) == (2, "")
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_of_a_lower_bound_nothing_fits_for_sure(run, tmp_path):
+    """An operator nobody knows: x of 12 B a sample is all that can be told, so 1 MiB holds at most 87,381."""
+    onnx = pytest.importorskip("onnx")
+    made = onnx.helper
+    node = made.make_node("Mystery", ["x"], ["y"], domain="ours")
+    given = made.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 3])
+    graph = made.make_graph([node], "g", [given], [made.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)])
+    opsets = [made.make_opsetid("", 17), made.make_opsetid("ours", 1)]
+    (tmp_path / "m.onnx").write_bytes(made.make_model(graph, opset_imports=opsets).SerializeToString())
+    code, out, _ = run("m.onnx", "--symbolic", "batch")
+    assert code == 0
+    assert "peak(batch) ≥ 12 B·batch" in out
+    code, out, err = run("m.onnx", "--symbolic", "batch", "--within", "1MiB")
+    assert code == 2
+    assert "at most 87,381" in out
+    assert "\tmay fit" in out
+    assert "\tfits" not in out
+    assert "may fit" in err
+    assert run("m.onnx", "--symbolic", "batch", "--within", "11B")[0] == 1

@@ -228,3 +228,15 @@ def test_lines_are_those_of_the_text(rows, blank, inline):
     assert len(tomllib.loads(text)["devices"]) == len(rows)
     found = places(text, ("device", "devices"))
     assert list(zip(found.rows, found.keys, strict=True)) == where
+
+
+def test_a_key_of_very_many_parts(file):
+    """tomllib takes the square of the parts: minutes here."""
+    with pytest.raises(UsageError, match="line 2: nested too deeply"):
+        devices.read(file("# rows\n[[device" + ".a" * 100_000 + "]]\n"))
+
+
+def test_dots_in_texts_are_no_keys(file):
+    note = "see 1.2.3 and " + "...".join("abcdefgh") + " https://a.b.c.d.e.f/g.h"
+    row = f'[[device]]\nname = "b"\nkind = "mcu"\nmemory = "1 MiB"\nnote = "{note}"\n'
+    assert devices.read(file(row))[0].note == note

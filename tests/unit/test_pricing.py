@@ -87,6 +87,7 @@ def test_prices_as_people_write_them(text, amount, currency, unit):
         ("0.023", None, "does not say what for .*GB-month"),
         ("0.023 USD", None, 'does not say what for .*Try: --price "0.023 USD/GB-month"'),
         (0.023, None, "does not say what for"),
+        ("0.02/G-month", None, 'does not say what for .*Try: --price "0.02/GB-month"'),
         ("0.023 USD/GB", None, "does not say for how long"),
         ("0.023 USD/GB-year", None, "is for 'year'"),
         ("0.023 USD/GX-month", None, "'GX' is no unit"),

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
 pytest_plugins = ["pytester"]
+with contextlib.suppress(ImportError):
+    import_module("onnx")
+# here: a run in this process forgets what it imported, and compiled parts of onnx cannot be loaded twice
 # 6,021,120 B is the peak of MobileNetV2 at batch 1, float32: the output of features.2's expansion, 96x112x112, and of
 # its depthwise convolution, 96x56x56, four bytes each: 4 * (96 * 112 * 112 + 96 * 56 * 56)
 
@@ -183,3 +188,14 @@ def test_loading_it_loads_nothing_that_estimates():
 def test_the_marker_is_listed(run):
     done = run("", "--markers")
     done.stdout.fnmatch_lines(["@pytest.mark.peak_memory(budget, model=*"])
+
+
+def test_what_asked_is_said_once(run):
+    done = run(
+        """
+@pytest.mark.peak_memory("20 MiB", model="mobilenet_v2", quantity="peek")
+def test_it(): pass
+"""
+    )
+    done.assert_outcomes(failed=1)
+    done.stdout.fnmatch_lines(["peak_memory: 'peek' is no quantity*"])

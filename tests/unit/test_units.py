@@ -53,3 +53,8 @@ def test_printed_sizes_stay_within_rounding(nbytes):
         number, unit = format_bytes(nbytes, units).replace(",", "").split()
         power = ["B", "K", "M", "G", "T", "P"].index(unit[0].upper())
         assert abs(float(number) * base**power - nbytes) <= 0.0051 * base**power
+
+
+def test_a_size_of_very_many_digits():
+    with pytest.raises(UsageError, match="5,000 digits"):
+        parse_size("9" * 5000 + " GiB")

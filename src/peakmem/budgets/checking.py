@@ -38,6 +38,18 @@ SHOWN = 5
 # operators that a finding on growth names
 
 
+def read_by(config: str | Path | None = None) -> tuple[str, ...]:
+    """The files that a check reads: the budgets, the baseline, devices, models and what is shipped with them.
+
+    Raises:
+        UsageError: no such file, or one that is not understood, with its line.
+    """
+    read = read_config(find_config() if config is None else Path(config))
+    named = [one for case in read.cases for one in (case.source, *case.options.files)]
+    kept = () if read.baseline is None else (read.baseline,)
+    return tuple(map(str, (read.file, *kept, *read.devices, *(read.folder / one for one in named))))
+
+
 def check(
     config: str | Path | None = None, *, only: Sequence[str] = (), files: Sequence[str] = (),
     update_baseline: bool = False,

@@ -193,6 +193,8 @@ class _Reader:
             if key in table.row
         )  # fmt: skip
         named = () if device else table.texts("fits")
+        if "fits" in table.row and not device and not named:
+            raise UsageError("fits names no device", where=table.at("fits"), hint='fits = "stm32f746"')
         for one in named:
             find_card(table, "fits", one, self.known)
         fits = tuple(FitBudget(one, table.line("fits")) for one in named)

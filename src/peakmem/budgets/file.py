@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from peakmem.devices.lines import too_deep
 from peakmem.errors import UsageError
 
 OWN, SHARED = "peakmem.toml", "pyproject.toml"
@@ -46,7 +47,8 @@ def text_of(path: Path) -> str:
         what = "is a folder" if path.is_dir() else "is no file"
         raise UsageError(f"{path} {what}", expected="a file of budgets", hint=HINT)
     try:
-        data = path.read_bytes()[: LARGEST_FILE + 1]
+        with path.open("rb") as file:
+            data = file.read(LARGEST_FILE + 1)
     except OSError as fault:
         raise UsageError(f"cannot be read ({fault.strerror})", where=str(path)) from None
     if len(data) > LARGEST_FILE:
@@ -59,12 +61,15 @@ def text_of(path: Path) -> str:
 
 
 def parsed(text: str, path: Path) -> Mapping[str, Any]:
+    line = too_deep(text)
+    if line:
+        raise UsageError("nested too deeply", where=f"{shown(path)}, line {line}", expected="a file of budgets")
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as fault:
         what, _, place = str(fault).rpartition(" (")
-        line = re.search(r"line (\d+)", place)
-        where = f"{shown(path)}, line {line[1] if line else len(text.splitlines()) or 1}"
+        found = re.search(r"line (\d+)", place)
+        where = f"{shown(path)}, line {found[1] if found else len(text.splitlines()) or 1}"
         what = what or str(fault)
         if what == "Cannot overwrite a value":
             raise UsageError("a key stands twice, with two values", where=where, expected="one of them") from None

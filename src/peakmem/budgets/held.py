@@ -90,7 +90,7 @@ def look(
         PeakmemError: the model cannot be read.
     """
     if quantity not in QUANTITIES:
-        raise unknown(quantity, IN_TESTS, where="peak_memory", what="quantity")
+        raise unknown(quantity, IN_TESTS, where="peak_memory", what="quantity", key="quantity")
     if quantity not in IN_TESTS:
         raise UsageError(f"{quantity} is of a training step", where="peak_memory", expected=", ".join(IN_TESTS),
                          hint="peakmem.train(…) in the test, or peakmem check")  # fmt: skip

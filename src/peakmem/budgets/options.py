@@ -193,7 +193,8 @@ def _checked(table: Table, made: Options) -> None:
         from peakmem.engines.registry import PROFILES
 
         if made.engine not in PROFILES:
-            raise unknown(made.engine, tuple(PROFILES), where=table.at("engine"), what="engine that is predicted")
+            raise unknown(made.engine, tuple(PROFILES), where=table.at("engine"), what="engine that is predicted",
+                          key="engine")  # fmt: skip
         for key in OF_THE_GRAPH:
             if key in table.row:
                 raise UsageError(
@@ -256,10 +257,11 @@ def _training(table: Table, known: Sequence[Card]) -> Training | None:
     kind, name = _device(inner, known)
     precision = inner.text("precision", "float32")
     if precision not in get_args(Precision):
-        raise unknown(precision, get_args(Precision), where=inner.at("precision"), what="precision")
+        raise unknown(precision, get_args(Precision), where=inner.at("precision"), what="precision",
+                      key="precision")  # fmt: skip
     route = inner.text("route", "auto")
     if route not in ("auto", "trace", "graph"):
-        raise unknown(route, ("auto", "trace", "graph"), where=inner.at("route"), what="route")
+        raise unknown(route, ("auto", "trace", "graph"), where=inner.at("route"), what="route", key="route")
     scenario = Scenario(
         device=kind, batch=inner.whole("batch"), sequence=inner.whole("sequence"),
         resolution=inner.whole("resolution"), optimizer=_optimizer(inner), precision=cast(Precision, precision),
@@ -293,8 +295,10 @@ def find_card(table: Table, key: str, name: str, known: Sequence[Card]) -> Card:
     try:
         return devices.find(name, known)
     except UsageError as fault:
-        hint = fault.hint.removeprefix("--device ")
-        raise UsageError(fault.what, where=table.at(key), expected=fault.expected, hint=hint) from None
+        hint, expected = fault.hint.removeprefix("--device "), fault.expected
+        if "--capacity" in hint:
+            hint, expected = "peakmem devices", "a name that peakmem devices lists"
+        raise UsageError(fault.what, where=table.at(key), expected=expected, hint=hint) from None
 
 
 def _optimizer(table: Table) -> Optimizer | None:
@@ -314,9 +318,10 @@ def _optimizer(table: Table) -> Optimizer | None:
     from peakmem.training.optimizers import KNOWN
 
     if name not in KNOWN:
-        raise unknown(name, tuple(KNOWN), where=table.at("optimizer"), what="optimizer")
+        raise unknown(name, tuple(KNOWN), where=table.at("optimizer"), what="optimizer", key="optimizer")
     if how and how not in get_args(Implementation):
-        raise unknown(how, get_args(Implementation), where=table.at("optimizer"), what="implementation")
+        raise unknown(how, get_args(Implementation), where=table.at("optimizer"), what="implementation",
+                      key="implementation")  # fmt: skip
     return Optimizer(name, cast(Implementation, how) if how else None, options)
 
 

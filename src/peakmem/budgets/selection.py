@@ -20,7 +20,7 @@ def selected(config: Config, only: Sequence[str], files: Sequence[str]) -> tuple
     for name in only:
         if not any(_is(case, name) for case in cases):
             names = sorted({case.name for case in cases} | {case.model for case in cases})
-            raise unknown(name, names, where="--only", what="model")
+            raise unknown(name, names, where="--only", what="model", key="")
     chosen = tuple(case for case in cases if not only or any(_is(case, name) for name in only))
     if not files:
         return chosen

@@ -106,10 +106,15 @@ def nearest(word: str, known: Sequence[str]) -> str:
     return near[0] if near else ""
 
 
-def unknown(word: str, known: Sequence[str], *, where: str, what: str) -> UsageError:
-    """The error for a word that is not one of `known`."""
+def unknown(word: str, known: Sequence[str], *, where: str, what: str, key: str | None = None) -> UsageError:
+    """The error for a word that is not one of `known`.
+
+    Args:
+        key: where the word is a value, the key that it stands for; "" where it is typed alone.
+    """
     near = nearest(word, known)
+    typed = f"{near} = …" if key is None else f'{key} = "{near}"' if key else near
     return UsageError(
         f"{word[:80]!r} is no {what}", where=where, expected=f"{near!r}?" if near else f"one of {', '.join(known)}",
-        hint=f"{near} = …" if near else "",
+        hint=typed if near else "",
     )  # fmt: skip

@@ -9,13 +9,14 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
 
-from peakmem.errors import PeakmemError
+from peakmem.errors import PeakmemError, UsageError
 
 UNWRITTEN = (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT)
 # faults of a stream that takes no more
@@ -65,12 +66,24 @@ class LazyGroup(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in VERBS and args[0] not in ("--help", "-h", "--version"):
+            _mistyped(args[0])
             args = ["estimate", *args]
         return super().parse_args(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
             formatter.write_dl([(name, entry[1]) for name, entry in sorted(VERBS.items())])
+
+
+def _mistyped(word: str) -> None:
+    """Refuse a word that is nearly a verb and names no file; any other word is a model.
+
+    Raises:
+        UsageError: with the verb that is meant.
+    """
+    near = get_close_matches(word, VERBS, n=1, cutoff=0.8)
+    if near and not Path(word).exists():
+        raise UsageError(f"no verb and no file is called {word!r}", hint=f"peakmem {near[0]} …")
 
 
 EPILOG = """\b

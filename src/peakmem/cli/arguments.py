@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from peakmem.errors import UsageError
@@ -85,9 +87,13 @@ def parse_writes(texts: tuple[str, ...], formats: tuple[str, ...]) -> list[tuple
 
 
 def parse_targets(
-    json_target: str | None, texts: tuple[str, ...], formats: tuple[str, ...], *, force: bool, source: str
-) -> list[tuple[str, Path]]:
+    json_target: str | None, texts: tuple[str, ...], formats: tuple[str, ...], *, force: bool,
+    source: str | Sequence[str],
+) -> list[tuple[str, Path]]:  # fmt: skip
     """(format, file) of --write and --json, checked before anything is computed; `--json -` is no file.
+
+    Args:
+        source: what is read, one or several: never written over, whatever `force` says.
 
     Raises:
         UsageError: a target that `check_target` refuses, or one that is named twice.
@@ -95,21 +101,31 @@ def parse_targets(
     targets = parse_writes(texts, formats)
     if json_target is not None and json_target != "-":
         targets.append(("json", Path(json_target)))
-    if len({target.resolve() for _, target in targets}) < len(targets):
-        raise UsageError("the same file is to be written twice")
+    once(targets)
     for _, target in targets:
         check_target(target, force=force, source=source)
     return targets
 
 
-def check_target(target: Path, *, force: bool, source: str = "") -> None:
+def once(targets: Sequence[tuple[str, Path]]) -> None:
+    """Refuse two reports for one file.
+
+    Raises:
+        UsageError: a file is named twice.
+    """
+    if len({target.resolve() for _, target in targets}) < len(targets):
+        raise UsageError("the same file is to be written twice")
+
+
+def check_target(target: Path, *, force: bool, source: str | Sequence[str] = "") -> None:
     """Refuse a file that exists, unless `force`; the model itself is never written over.
 
     Raises:
         UsageError: the file must not or cannot be written.
     """
-    if source and target.exists() and Path(source).exists() and target.samefile(source):
-        raise UsageError("this is the model itself and is never written over", where=str(target))
+    for one in (source,) if isinstance(source, str) else source:
+        if one and target.exists() and Path(one).exists() and target.samefile(one):
+            raise UsageError("this is the model itself and is never written over", where=str(target))
     if target.is_dir():
         raise UsageError("this is a folder", where=str(target), expected="a file name")
     if target.is_file() and not force:
@@ -126,8 +142,17 @@ def write_text(target: Path, text: str) -> None:
     """
     if target.exists() and not target.is_file():
         try:
-            target.write_text(text, encoding="utf-8")
+            # of a pipe: waiting for a reader that never comes would wait for ever
+            handle = os.open(target, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0))
+            if hasattr(os, "set_blocking"):
+                os.set_blocking(handle, True)
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
         except OSError as fault:
+            if fault.errno == errno.ENXIO:
+                raise UsageError(
+                    "this is a pipe that nobody reads", where=str(target), expected="a file name, or a reader first"
+                ) from fault
             raise UsageError(f"cannot be written ({fault.strerror})", where=str(target)) from fault
         return
     part = target.with_name(f".{target.name}.{os.getpid()}.part")

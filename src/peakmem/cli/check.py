@@ -6,13 +6,14 @@ import os
 import re
 import secrets
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from peakmem.cli.arguments import check_target, parse_writes, write_text
+from peakmem.cli.arguments import check_target, once, parse_writes, write_text
 from peakmem.errors import PeakmemError, UsageError
 from peakmem.units import UNITS, Units
 
@@ -48,7 +49,7 @@ SUMMARY = "GITHUB_STEP_SUMMARY"
     help="Append a summary in Markdown to the file that GITHUB_STEP_SUMMARY names. Default: in GitHub Actions.",
 )  # fmt: skip
 @click.option("--units", type=click.Choice(UNITS), default="iec", show_default=True, help="KiB, kB or exact bytes.")
-@click.option("--force", is_flag=True, help="Let --write replace any file.")
+@click.option("--force", is_flag=True, help="Let --write replace any file but what is read.")
 def command(
     files: tuple[str, ...], config: str | None, only: tuple[str, ...], update_baseline: bool, form: str | None,
     writes: tuple[str, ...], summary: bool | None, units: Units, force: bool,
@@ -63,8 +64,12 @@ def command(
     shown = form or ("github" if in_actions else "text")
     try:
         targets = parse_writes(tuple(one for text in writes for one in text.split(",") if one), FILES)
+        once(targets)
+        from peakmem.budgets.checking import read_by
+
+        read = read_by(config) if targets else ()
         for kind, target in targets:
-            _check_target(kind, target, force)
+            _check_target(kind, target, force, read)
         step = _summary_file(summary, in_actions)
         from peakmem.budgets.checking import check
 
@@ -84,8 +89,8 @@ def command(
     return report.exit_code
 
 
-def _check_target(kind: str, target: Path, force: bool) -> None:
-    """Refuse to replace what is no report of ours: a CI job writes the same file again and again."""
+def _check_target(kind: str, target: Path, force: bool, read: Sequence[str]) -> None:
+    """Refuse to replace what is read, or is no report of ours: a CI job writes the same file again and again."""
     if str(target) == "-":
         raise UsageError("--write takes a file", expected="a file name", hint=f"--format {kind}")
     ours = {"junit": b"<testsuites", "json": b'"peakmem.check/', "md": b"# budgets: ", "tsv": b"# budgets: "}[kind]
@@ -94,7 +99,7 @@ def _check_target(kind: str, target: Path, force: bool) -> None:
             begins = file.read(1 << 16)
             file.seek(max(0, target.stat().st_size - (1 << 12)))
             force = ours in begins or ours in file.read()
-    check_target(target, force=force)
+    check_target(target, force=force, source=read)
 
 
 def _summary_file(asked: bool | None, in_actions: bool) -> Path | None:

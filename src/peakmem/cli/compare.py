@@ -48,7 +48,7 @@ def command(
     baseline that `peakmem check --update-baseline` wrote. Whether two readings of one network are the same is
     `peakmem convert-check`. Exit code 0 when answered, 1 when --fail-on-growth is broken, 2 when it cannot be answered.
     """
-    targets = parse_targets(json_target, writes, FORMATS, force=force, source=b)
+    targets = parse_targets(json_target, writes, FORMATS, force=force, source=(a, b))
     both = parse_shapes(shapes)
     from peakmem.budgets.reports import grown_beyond, side_of
     from peakmem.budgets.sizes import read_growth

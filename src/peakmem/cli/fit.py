@@ -20,9 +20,9 @@ SHARED = ("batch", "inputs", "device", "device_files")
 # options of a training step that an inference has, too
 INFERENCE = (
     "storage", "runtime", "weights_in_flash", "devices", "file", "dtype", "weights_dtype", "assume", "form", "options",
-    "grow", "context", "kv_dtype", "attention", "engine", "settings", "processor", "changes",
+    "context", "kv_dtype", "attention", "engine", "settings", "processor", "changes",
 )  # fmt: skip
-TRAINING = ("conf", "route")
+TRAINING = ("conf", "route", "choices")
 INSTEAD = {
     "resolution": "mobilenet_v2:resolution=96, or --shape input=1x3x96x96 for a file",
     "sequence": "gpt2_small:context=256, or --dim NAME=VALUE for a file",
@@ -86,6 +86,10 @@ def _in_order(command: click.Command) -> click.Command:
 @click.option("--conf", default="", metavar="KEY:VALUE,…", help="With --train: settings of torch's CUDA allocator.")
 @click.option("--route", default="auto", metavar="NAME", help="With --train: trace or graph.")
 @click.option(
+    "--with", "choices", multiple=True, metavar="NAME[=VALUE]+…",
+    help="With --train: the step with these what-ifs made: amp, recompute+batch=32, fsdp=8 … (peakmem train).",
+)  # fmt: skip
+@click.option(
     "--change", "changes", multiple=True, metavar="NAME[=VALUE],…",
     help="Try these alone and together: dtype=int8, weights=int4, assume=inplace, resolution=96, batch=1, devices=2 …",
 )  # fmt: skip
@@ -110,7 +114,8 @@ def command(
     reserve: str, runtime: str, weights_in_flash: bool | None, devices: int, shapes: tuple[str, ...],
     dims: tuple[str, ...], dtype: str, weights_dtype: str, assume: str, context: int | None, kv_dtype: str | None,
     attention: str | None, form: str, options: tuple[str, ...], file: str, engine: str, settings: tuple[str, ...],
-    processor: str | None, train: bool, conf: str, route: str, changes: tuple[str, ...], grow: tuple[str, ...],
+    processor: str | None, train: bool, conf: str, route: str, choices: tuple[str, ...],
+    changes: tuple[str, ...], grow: tuple[str, ...],
     search: Any, try_for: float, units: Units, json_target: str | None, writes: tuple[str, ...], force: bool,
     batch: int | None, inputs: tuple[str, ...], **step: Any,
 ) -> int:  # fmt: skip
@@ -122,6 +127,8 @@ def command(
     bound is known or it does not fit, or something has no size.
     """
     _belongs(click.get_current_context(), train, tuple(step))
+    if try_for != try_for:
+        raise UsageError("--try-for is not a number", expected="seconds", hint="--try-for 120")
     targets = parse_targets(json_target, writes, FORMATS, force=force, source=model)
     from peakmem.fitting.fit import fit
 
@@ -142,7 +149,8 @@ def command(
         options=parse_options(options, context=context, kv_dtype=kv_dtype, attention=attention), devices=devices,
         file=file, change=[name for text in changes for name in text.split(",") if name.strip()], search=search,
         processor=chip, processor_said=processor or "", device_files=device_files, conf=conf, route=route,
-        try_for=try_for, grow=_names(grow),
+        choices=[name.strip() for text in choices for name in text.split(",") if name.strip()], try_for=try_for,
+        grow=_names(grow),
     )  # fmt: skip
     from peakmem.render.fit import blocks
 

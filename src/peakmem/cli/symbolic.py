@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import click
+
 from peakmem.cli.output import put_out
 from peakmem.errors import UsageError
 from peakmem.units import Units, parse_size
@@ -36,7 +38,7 @@ def show_symbolic(
     batch: int | None, shapes: Mapping[str, Sequence[int]], dims: Mapping[str, int], dtype: str | None, assume: str,
     hold_inputs: bool, inputs: Sequence[str], form: str, options: Mapping[str, str],
 ) -> int:  # fmt: skip
-    """Compute, show and write; 0, or 1 when not even the smallest value fits."""
+    """Compute, show and write; 0; 1 when not even the smallest value fits; 2 when it cannot be told."""
     if any(kind == "csv" for kind, _ in targets):
         raise UsageError("--write csv=… is a list of layers, and a formula has none", hint="--write tsv=…")
     for flag, value in {"--multiple-of": multiple_of, "--live": live}.items():
@@ -57,6 +59,10 @@ def show_symbolic(
             limits=bounds, form=form, options=options,
         )  # fmt: skip
         put_out(answer, largest_blocks(answer, units), targets, json_target)
+        if answer.value and answer.bytes_kind == "lower bound":
+            said = f"{knob} = {answer.value:,} may fit: something has no known size and is not counted"
+            click.echo(f"peakmem: error: {said}", err=True)
+            return 2
         return 0 if answer.value else 1
     from peakmem.render.formula import blocks
 

@@ -12,7 +12,8 @@ from difflib import get_close_matches
 from fractions import Fraction
 
 from peakmem.dtypes import parse_dtype
-from peakmem.engines.registry import LEVERS, PROFILES
+from peakmem.engines.registry import LEVERS as ENGINE_LEVERS
+from peakmem.engines.registry import PROFILES
 from peakmem.errors import UsageError
 from peakmem.fitting.engine import EMBEDDED, WITHOUT_SYSTEM
 from peakmem.fitting.knobs import Knob
@@ -36,6 +37,15 @@ LONGEST_NUMBER = 20
 TWO = 2
 # values of a lever of which one is the other
 SEQUENCES = ("sequence", "context")
+LEVERS = {
+    **ENGINE_LEVERS,
+    "ncnn": {
+        "pool_allocator": (True, False), **ENGINE_LEVERS["ncnn"], "packing": (True, False),
+        "mapped_model": (False, True),
+    },
+}  # fmt: skip
+# options of engines, their default first: besides those that `peakmem estimate --within` tries all combinations of,
+# some that are tried one by one here
 
 
 @dataclass(frozen=True, slots=True)

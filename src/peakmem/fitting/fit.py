@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from peakmem.errors import PeakmemError, UsageError
 from peakmem.fitting.answers import Answers, Stopped
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from peakmem.engines.prediction import Processor
     from peakmem.training.scenario import Scenario
 
+T = TypeVar("T")
 MOST_ANALYSES = 120
 MOST_WITH_ENGINE = 16
 # of one search; an engine's may convert the model each time
@@ -51,7 +52,8 @@ def fit(
     form: str = "", options: Mapping[str, str] | None = None, devices: int = 1, file: str = "",
     change: Sequence[str] = (), grow: Sequence[str] | None = None, search: Literal["needed", "all", "none"] = "needed",
     processor: Processor | None = None, processor_said: str = "", device_files: Sequence[str] = (), conf: str = "",
-    route: str = "auto", cache: Path | None = None, timeout: float = 600.0, try_for: float = 120.0,
+    route: str = "auto", choices: Sequence[str] = (), cache: Path | None = None, timeout: float = 600.0,
+    try_for: float = 120.0,
 ) -> Fit:  # fmt: skip
     """Whether a network fits a device, by how much, how far it could grow, and what would make it fit.
 
@@ -75,6 +77,7 @@ def fit(
         search: look for the cheapest changes when it does not fit ("needed"), in any case and further ("all"), never.
         device_files: files with devices of your own.
         conf, route: of a training step, see `peakmem.train`.
+        choices: of a training step: what-ifs that are made first, such as "amp" or "batch=32".
         cache, timeout: of a conversion, see `peakmem.measure`.
         try_for: seconds after which nothing more is asked of an engine.
 
@@ -87,7 +90,7 @@ def fit(
         table=tuple(device_files),
     )  # fmt: skip
     if train is not None:
-        return _trained(source, train, where, inputs, shapes, dims, conf, route, search)
+        return _trained(source, train, where, inputs, shapes, dims, conf, route, choices, search, grow)
     if processor_said:
         where = replace(where, flags=(*where.flags, "--processor", processor_said))
     question = Question(
@@ -103,10 +106,12 @@ def fit(
 
 def _trained(
     source: object, train: Scenario, where: Place, inputs: Sequence[str],
-    shapes: Mapping[str, Sequence[int]] | None, dims: Mapping[str, int] | None, conf: str, route: str, search: str,
+    shapes: Mapping[str, Sequence[int]] | None, dims: Mapping[str, int] | None, conf: str, route: str,
+    choices: Sequence[str], search: str, grow: Sequence[str] | None,
 ) -> Fit:  # fmt: skip
     """The same question of a training step, which `fitting.training` answers."""
     from peakmem.fitting.training import fit_training
+    from peakmem.fitting.training_largest import KNOBS
 
     room = where.ram
     if room is None:
@@ -118,6 +123,8 @@ def _trained(
     return fit_training(
         source, train, where.card, capacity=capacity, inputs=inputs or None, shapes=shapes, dims=dims, conf=conf,
         route=route, changes={"needed": "auto", "all": "all"}.get(search, "none"),  # type: ignore[arg-type]
+        knobs=KNOBS if grow is None else tuple(_known(grow, {knob: knob for knob in KNOBS})), choices=choices,
+        flags=where.flags,
     )  # fmt: skip
 
 
@@ -170,17 +177,23 @@ def _knobs(question: Question, where: Place) -> tuple[Knob, ...]:
 
 
 def _asked(turned: tuple[Knob, ...], grow: Sequence[str] | None) -> tuple[Knob, ...]:
-    if grow is None:
-        return turned
-    known = {knob.name: knob for knob in turned}
-    for name in grow:
+    return turned if grow is None else tuple(_known(grow, {knob.name: knob for knob in turned}))
+
+
+def _known(grow: Sequence[str], known: Mapping[str, T]) -> Iterator[T]:
+    """What is to grow, by name.
+
+    Raises:
+        UsageError: a name that is none.
+    """
+    for name in dict.fromkeys(grow):
         if name not in known:
             near = get_close_matches(name, known, n=1, cutoff=0.4)
             hint = f"--grow {near[0] if near else next(iter(known))}" if known else "without --grow"
             raise UsageError(
                 f"there is no {name[:40]!r} to grow", expected=", ".join(known) or "nothing here", hint=hint
             )
-    return tuple(known[name] for name in dict.fromkeys(grow))
+        yield known[name]
 
 
 def _kinds(question: Question) -> frozenset[str]:

@@ -1,14 +1,16 @@
 """What can be turned on a network: its batch, resolution, width, sequence; and the largest value that still fits.
 
-The graph alone is solved from the formula of its peak where there is one; all else is halved down. Either way both
-neighbours are evaluated: the value that is given fits, and the next one does not.
+The graph alone is solved from the formula of its peak where there is one. An arena, whose buffers are rounded and
+packed, takes at least its live peak: the formula rules out what lies above, and from there down each value is
+evaluated. All else is halved down. Each way both neighbours are evaluated: the value fits, and the next one does not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 
 from peakmem import zoo
 from peakmem.errors import PeakmemError
@@ -27,8 +29,15 @@ FINEST = {"width": Fraction(1, 20)}
 # steps of options that are no whole numbers
 RESIDENT = ("weights", "state", "live peak")
 # shares that the formula gives
-FORMED = ("batch", "sequence", "context")
-# knobs whose formula is asked
+FORMED = ("batch", "sequence", "context", "resolution")
+# knobs whose formula is asked: a width is a factor that rounds channels, and nothing is a polynomial in it
+MOST_TRIED = 48
+# values below the one that the formula gives that are evaluated one by one
+SOLVED = "solved from the formula,"
+# how the proof begins where a formula was believed
+TOO_MANY = "too many to look at each"
+# remainders, in a note
+BOTH = "; both neighbours evaluated"
 STEPS = (1, 2, 4, 8, 16, 32)
 # that a network may ask of its resolution
 IMAGE = 4
@@ -78,8 +87,23 @@ def knobs(question: Question, *, has_ram: bool = True) -> Iterator[Knob]:
         yield from _of_file(question, graph)
 
 
-def largest(answers: Answers, question: Question, knob: Knob) -> Largest | None:
-    """The largest value of `knob` with which everything fits; None where it cannot be turned."""
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """Above which place nothing fits, by the formula of the peak."""
+
+    place: int
+    # -1: nothing fits at all
+    exact: bool
+    # whether the formula is of all that has to fit, so that this place itself does
+    said: str
+
+
+def largest(answers: Answers, question: Question, knob: Knob, *, formula: bool = True) -> Largest | None:
+    """The largest value of `knob` with which everything fits; None where it cannot be turned.
+
+    Args:
+        formula: whether the formula of the peak may be asked; without it, it is halved down.
+    """
 
     def at(place: int) -> Fraction:
         return knob.least + place * knob.step
@@ -94,13 +118,14 @@ def largest(answers: Answers, question: Question, knob: Knob) -> Largest | None:
         except PeakmemError:
             return None
 
-    guess = _guessed(answers, question, knob) if question.engine else _solved(answers, question, knob)
-    proof = "found by halving; both neighbours evaluated"
-    if guess is not None and _fits(tried(guess)) and not _fits(tried(guess + 1)):
-        low, high = guess, guess + 1
-        if not question.engine:
-            proof = "solved from the formula of the peak; both neighbours evaluated"
+    ceiling = _solved(answers, question, knob) if formula and not question.engine else None
+    found = None if ceiling is None else _below(ceiling, tried, at)
+    if found is not None:
+        low, proof = found
+        high = low + 1
     else:
+        proof = "found by halving" + (", as nothing is a polynomial in a width" if knob.name == "width" else "") + BOTH
+        guess = _guessed(answers, question, knob) if question.engine else None if ceiling is None else ceiling.place
         low, high = _bracket(tried, knob.place(knob.value) if guess is None else guess, knob.count)
         while high - low > 1:
             middle = (low + high) // 2
@@ -109,6 +134,8 @@ def largest(answers: Answers, question: Question, knob: Knob) -> Largest | None:
     after = tried(high) if high < knob.count else None
     if here is None and after is None:
         return None
+    if low < 0 and not found:
+        proof = "the smallest was evaluated and does not fit"
     if after is None:
         proof = "nothing larger can be asked for" if high == knob.count else "the network refuses the next one"
     decides = _decides(after or here)
@@ -119,6 +146,24 @@ def largest(answers: Answers, question: Question, knob: Knob) -> Largest | None:
         None if after is None else _number(at(high)), None if after is None else _of(after, decides.name),
         decides.name, proof,
     )  # fmt: skip
+
+
+def _below(
+    ceiling: Ceiling, tried: Callable[[int], Answer | None], at: Callable[[int], Fraction]
+) -> tuple[int, str] | None:
+    """(the place of the largest value that fits, its proof) at or below a ceiling; None where it is not soon found."""
+    if _fits(tried(ceiling.place + 1)):
+        return None
+    if ceiling.place < 0:
+        return -1, f"{ceiling.said}: nothing fits; the smallest evaluated"
+    if _fits(tried(ceiling.place)):
+        both = "" if ceiling.exact else ", which leaves nothing above"
+        return ceiling.place, ceiling.said + both + BOTH
+    for place in range(ceiling.place - 1, max(ceiling.place - MOST_TRIED, 0) - 1, -1):
+        if _fits(tried(place)):
+            above = f"{ceiling.said}: nothing above {_number(at(ceiling.place)):,} fits"
+            return place, f"{above}; each value from there down to this one evaluated{BOTH}"
+    return None
 
 
 def _bracket(tried: Callable[[int], Answer | None], start: int, count: int) -> tuple[int, int]:
@@ -172,39 +217,50 @@ def _guessed(answers: Answers, question: Question, knob: Knob) -> int | None:
         return None
     share = Fraction(_compared(here), graph.needed_bytes)
     room = replace(ram, piece_bytes=None, capacity_bytes=max(1, int(ram.capacity_bytes / share)))
-    found = largest(Answers(replace(alone.place, ram=room)), plain, knob)
+    found = largest(Answers(replace(alone.place, ram=room)), plain, knob, formula=knob.name == "batch")
     return None if found is None else knob.place(Fraction(str(found.value)))
 
 
-def _solved(answers: Answers, question: Question, knob: Knob) -> int | None:
-    """The place that the formula of the peak gives, where there is one for this knob; it still has to be checked.
-
-    Not for resolutions: their formula has a piece for each remainder of the strides, and halving down is faster.
-    """
-    if knob.name not in FORMED or question.engine or question.shapes or answers.place.ram is None:
+def _solved(answers: Answers, question: Question, knob: Knob) -> Ceiling | None:
+    """What the formula of the peak gives, where there is one for this knob; it still has to be checked."""
+    if knob.name not in FORMED or answers.place.ram is None:
         return None
     now = answers.of(question)
     room = next(part for part in now.parts if part.name == answers.place.ram.name)
-    if not now.live_bytes or room.kind == "lower bound":
+    beside_fits = all(part.outcome == "fits" for part in now.parts if part is not room)
+    if not now.live_bytes or room.kind == "lower bound" or not beside_fits:
         return None
-    # the state grows with the batch, and with the weights in RAM it is part of what is solved
     whole = not answers.place.weights_in_flash and not question.weights and question.devices == 1
-    own = sum(nbytes for name, nbytes in room.shares if name in RESIDENT) if whole else now.live_bytes
-    beside = _compared(room) - own
+    if answers.place.weights_in_flash:
+        # rounding and packing only add to the live peak, and so does a state, which may grow itself
+        beside = answers.place.reserve_bytes
+    else:
+        # the state grows with the batch, and with the weights in RAM it is part of what is solved
+        own = sum(nbytes for name, nbytes in room.shares if name in RESIDENT) if whole else now.live_bytes
+        beside = _compared(room) - own
     if beside > room.capacity_bytes:
         return None
     from peakmem.scaling import largest as solve
 
+    step = int(knob.step) if knob.least % knob.step == 0 else 1
     try:
         found = solve(
             question.source, knob.name, room.capacity_bytes, fixed_bytes=beside,
-            quantity="resident" if whole else "live",
-            inputs=question.inputs or None, batch=question.batch, dims=dict(question.dims),
+            quantity="resident" if whole else "live", multiple_of=step, inputs=question.inputs or None,
+            batch=question.batch, shapes=dict(question.shapes), dims=dict(question.dims),
             dtype=question.dtype or None, assume=question.assume, form=question.form, options=dict(question.options),
         )  # fmt: skip
     except PeakmemError:
         return None
-    return knob.place(Fraction(found.value)) if found.value else None
+    if any(TOO_MANY in note for note in found.notes):
+        return None
+    formed = found.proof.startswith(SOLVED)
+    if answers.place.weights_in_flash and not formed:
+        return None  # nothing is ruled out by what was only fitted or looked for
+    subject = "the live peak" if answers.place.weights_in_flash else "the peak"
+    said = f"solved from the formula of {subject}" if formed else found.proof.partition(",")[0]
+    value = Fraction(found.value)
+    return Ceiling(knob.place(value) if value >= knob.least else -1, not answers.place.weights_in_flash, said)
 
 
 # -- what there is to turn ---------------------------------------------------------------
@@ -232,13 +288,26 @@ def _of_zoo(question: Question, graph: Graph) -> Iterator[Knob]:
         return
     name, chosen = zoo.parse_spec(str(question.source))
     for option in zoo.NETWORKS[name].options:
-        if option.name not in OPTIONS or option.choices:
+        if option.name not in OPTIONS:
+            continue
+        now = Fraction(str(chosen.get(option.name, option.default)))
+        if option.choices:
+            if spaced := _spaced(option.choices):
+                yield Knob(option.name, now, spaced[0], spaced[1], spaced[2], _option(option.name))
             continue
         step = FINEST.get(option.name) or _step(name, chosen, option.name, int(option.default))
-        now = Fraction(str(chosen.get(option.name, option.default)))
         low = Fraction(str(option.low))
         least = low + (Fraction(str(option.default)) - low) % step
         yield Knob(option.name, now, least, step, Fraction(str(option.high)), _option(option.name))
+
+
+def _spaced(choices: Sequence[object]) -> tuple[Fraction, Fraction, Fraction] | None:
+    """(first, step, last) of choices at equal distances, such as ShuffleNet's four widths; None for others."""
+    if not all(isinstance(one, int | float) for one in choices) or len(choices) < 2:
+        return None
+    sizes = sorted(Fraction(str(one)) for one in choices)
+    step = sizes[1] - sizes[0]
+    return (sizes[0], step, sizes[-1]) if all(b - a == step for a, b in pairwise(sizes)) else None
 
 
 def _step(name: str, chosen: dict[str, int | float], option: str, start: int) -> Fraction:

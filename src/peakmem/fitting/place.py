@@ -89,6 +89,11 @@ def place(
     known = None
     if isinstance(device, Device):
         known = device
+    elif device and device.strip().isdigit():
+        raise UsageError(
+            f"--device {device.strip()} has no unit", expected="a name that peakmem devices lists, or a size",
+            hint=f"--device {device.strip()}GiB",
+        )  # fmt: skip
     elif device and _is_size(device):
         if ram is not None:
             raise UsageError(f"RAM is given twice: --device {device} and --ram {ram}", hint=f"--ram {ram}")
@@ -197,8 +202,6 @@ def _flags(
 
 def _is_size(name: str) -> bool:
     text = name.strip()
-    if not text or text.isdigit():
-        return bool(text)
     try:
         return parse_size(text) > 0
     except UsageError:

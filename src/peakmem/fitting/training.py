@@ -24,7 +24,8 @@ from peakmem.report.fit import Fit
 from peakmem.training.allocator import Settings
 from peakmem.training.log import Log
 from peakmem.training.optimizers import settle
-from peakmem.training.scenario import Optimizer, Scenario
+from peakmem.training.scenario import Optimizer, Scenario, Sharding
+from peakmem.training.whatif import parse
 from peakmem.verdict import Capacity
 
 Tries = Literal["auto", "all", "none"]
@@ -37,7 +38,8 @@ def fit_training(
     source: object, scenario: Scenario | None = None, device: str | Device | None = None, *,
     capacity: int | None = None, inputs: object = None, shapes: Mapping[str, Sequence[int]] | None = None,
     dims: Mapping[str, int] | None = None, conf: str = "", route: str = "auto", changes: Tries = "auto",
-    knobs: Sequence[Knob] = KNOBS, most_traces: int = MOST_TRACES,
+    knobs: Sequence[Knob] = KNOBS, most_traces: int = MOST_TRACES, choices: Sequence[str] = (),
+    flags: tuple[str, ...] = (),
 ) -> Fit:  # fmt: skip
     """Whether a training step fits, by how much, what is the largest that does, and which changes make it fit.
 
@@ -49,6 +51,8 @@ def fit_training(
         changes: "auto" tries them where the step does not fit for sure, "all" always, "none" never.
         knobs: of which the largest value is looked for, where the step has them.
         most_traces: after so many traced steps nothing more is tried.
+        choices: what-ifs of `peakmem.train` that are made first: the question is asked of the step with them.
+        flags: that name the memory to `peakmem fit`, for the commands that show a change.
 
     Raises:
         UsageError: a device that nothing is trained on, code that asks for the content of a tensor.
@@ -58,21 +62,29 @@ def fit_training(
     card = devices.find(device) if isinstance(device, str) else device
     limit = _limit(card, capacity)
     asked = _scenario(scenario or Scenario(), card)
+    typed = replace(scenario or Scenario(), device=asked.device)
     if conf and asked.device != "cuda":
         raise UsageError("these are settings of the CUDA allocator", where="--conf", hint="a device with a GPU")
     Settings.parse(conf)
+    made_first = [parse(text)[1] for text in choices]
     given = Source(source, inputs, shapes or {}, dims or {})
     maker = producer(given, asked, route)
     analyses = Analyses(maker, limit, asked.device == "cuda", most_traces)
     made = analyses.made(maker.scenario)
     base = Case(_said(maker.scenario, made, analyses), conf)
+    for choice in made_first:
+        base, asked = replace(base, scenario=choice(base.scenario)), choice(asked)
+    if made_first:
+        made = analyses.made(replace(base.scenario, sharding=Sharding()))
     there = analyses.of(base)
     found, unasked = _largest(analyses, base, made, knobs, live=is_live(source))
     attempts: list[Attempt] = []
     ranks = None
     if changes == "all" or (changes == "auto" and there.outcome != "fits"):
         ranks, attempts = _changes(analyses, base, made, asked, found, there)
-    question = rows.Question("" if is_live(source) else given.title, asked, card, capacity, conf)
+    question = rows.Question(
+        given, typed, flags or tuple(_place(card, capacity, typed)), limit.nbytes, conf, tuple(choices), route
+    )
     part = rows.part(there, limit, analyses.on_cuda)
     return Fit(
         given.title, card.name if card else "", card.title if card else limit.said, "training", "", there.outcome,
@@ -108,6 +120,14 @@ def _scenario(asked: Scenario, card: Device | None) -> Scenario:
             multiprocessors=asked.multiprocessors or card.multiprocessors,
         )  # fmt: skip
     return rehearsal.checked(asked)
+
+
+def _place(card: Device | None, capacity: int | None, scenario: Scenario) -> Iterator[str]:
+    """The flags that name the memory to `peakmem fit`; none for a processor's of which only the size is known."""
+    if card is not None:
+        yield from ("--device", card.name)
+    if capacity is not None and (card is not None or scenario.device == "cuda"):
+        yield from ("--ram", f"{capacity}B")
 
 
 def _said(scenario: Scenario, made: Made, analyses: Analyses) -> Scenario:
@@ -167,7 +187,7 @@ def _changes(
     )  # fmt: skip
     attempts = search(analyses, here)
     if ranks is not None:
-        attempts.append(rows.together(ranks, there))
+        attempts.append(rows.together(ranks))
     return ranks, attempts
 
 

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from peakmem.devices import Device
 from peakmem.fitting.training_analysis import Analyses, Analysis, Case
@@ -14,6 +15,7 @@ from peakmem.fitting.training_largest import STEPS, Found
 from peakmem.fitting.training_prices import ORDER, SAID
 from peakmem.fitting.training_ranks import Ranks
 from peakmem.fitting.training_search import Attempt
+from peakmem.producing import Source
 from peakmem.report.fit import Largest, Part, Tried, UnitReading
 from peakmem.training.scenario import Scenario
 from peakmem.units import format_bytes
@@ -30,12 +32,15 @@ SPLIT = Change(
 class Question:
     """What was asked, to be written down again."""
 
-    source: str
-    # as typed; "" for an object
+    source: Source
     scenario: Scenario
-    card: Device | None
-    capacity: int | None
+    flags: tuple[str, ...]
+    # that name the memory to `peakmem fit`; () for one that only `peakmem train` can be told of
+    capacity_bytes: int
     conf: str
+    choices: tuple[str, ...]
+    # what-ifs that were made already
+    route: str
 
 
 def part(there: Analysis, limit: Capacity, on_cuda: bool) -> Part:
@@ -93,12 +98,11 @@ def ranks(found: Ranks | None) -> Iterator[str]:
     )
 
 
-def together(found: Ranks, before: Analysis) -> Attempt:
-    """The same batch over several devices, as one of the changes."""
+def together(found: Ranks) -> Attempt:
+    """The same batch over several devices, as one of the changes; the batch named is that of the fullest device."""
     texts = [f"fsdp={found.count}" if found.sharded else f"devices={found.count}"]
     texts += [f"batch={found.samples}"] if found.samples else []
-    work = found.there.flops * found.count / before.flops if before.flops and found.samples else 1.0
-    return Attempt((SPLIT,), tuple(texts), found.there, "", work, found.count)
+    return Attempt((SPLIT,), tuple(texts), found.there, "", 1.0, found.count)
 
 
 def tried(attempts: Sequence[Attempt], question: Question, part: str, *, better: bool) -> list[Tried]:
@@ -137,23 +141,37 @@ def _price(one: Attempt) -> str:
 
 
 def _command(one: Attempt, question: Question) -> str:
-    """What shows it; "" for an object, and for what is no single step's."""
-    if not question.source or any(text.startswith("devices=") for text in one.texts):
+    """What shows these bytes; "" for an object, which cannot be typed.
+
+    `peakmem train` holds its rows against no limit, so that only `peakmem fit` shows what a step takes at it. A batch
+    in parts on several devices with whole copies is what one of them holds.
+    """
+    if not isinstance(question.source.what, str | Path):
         return ""
     confs = [text.removeprefix(CONF) for text in one.texts if text.startswith(CONF)]
-    what_if = "+".join(text for text in one.texts if not text.startswith(CONF))
-    words = ["peakmem", "train", question.source, *_flags(question)]
+    made = [text for text in one.texts if not text.startswith((CONF, "devices="))]
+    what_if = "+".join([*question.choices, *made])
+    verb, flag, where = "fit", "--with", [*question.flags]
+    if not question.flags:
+        verb, flag = "train", "--what-if"
+        where = ["--device", question.scenario.device, "--capacity", f"{question.capacity_bytes}B"]
+    words = ["peakmem", verb, question.source.title, *(["--train"] if verb == "fit" else []), *_flags(question)]
     conf = ",".join([question.conf, *confs] if question.conf else confs)
-    words += ["--conf", conf] if conf else []
-    words += ["--what-if", what_if] if what_if else []
+    words += [*where, *(["--conf", conf] if conf else []), *([flag, what_if] if what_if else [])]
     return shlex.join(words)
 
 
 def _flags(question: Question) -> Iterator[str]:
-    asked = question.scenario
-    yield from ("--device", question.card.name if question.card else asked.device)
-    if question.capacity is not None:
-        yield from ("--capacity", f"{question.capacity}B")
+    asked, source = question.scenario, question.source
+    inputs = [source.inputs] if isinstance(source.inputs, str) else source.inputs
+    for text in inputs if isinstance(inputs, list | tuple) else ():
+        yield from ("--input", str(text))
+    for name, shape in source.shapes.items():
+        yield from ("--shape", f"{name}{'=' if name else ''}{'x'.join(map(str, shape))}")
+    for name, size in source.dims.items():
+        yield from ("--dim", f"{name}={size}")
+    if question.route != "auto":
+        yield from ("--route", question.route)
     for name in ("batch", "sequence", "resolution"):
         value = getattr(asked, name)
         if value is not None:
@@ -175,3 +193,7 @@ def _flags(question: Question) -> Iterator[str]:
         yield "--no-set-to-none"
     for pattern in asked.freeze:
         yield from ("--freeze", pattern)
+    if asked.steps != Scenario().steps:
+        yield from ("--steps", str(asked.steps))
+    for place, found in asked.values:
+        yield from ("--value", f"{place}={','.join(map(str, found if isinstance(found, tuple) else (found,)))}")

@@ -51,6 +51,8 @@ def read(path: Path, shown: str = "") -> Node:
     """
     where = shown or str(path)
     try:
+        if path.exists() and not path.is_file():  # a pipe without a writer would hold us for ever
+            raise FormatError("this is no file", where=where, expected="a file of claims")
         with path.open("rb") as file:
             data = file.read(LARGEST + 1)
     except OSError as fault:

@@ -58,7 +58,9 @@ def _state(report: PeakFormula, text: str) -> tuple[str, ...]:
 
 def _sentence(report: PeakFormula, piece: Piece, units: Units) -> str:
     place = f"at {piece.operator}" if piece.operator else "of the inputs"
-    return f"peak({report.knob}) = {rounded(piece.resident, report.knob, units)} for {_range(report, piece)} ({place})"
+    sign = "≥" if report.bytes_kind == "lower bound" else "="
+    size = rounded(piece.resident, report.knob, units)
+    return f"peak({report.knob}) {sign} {size} for {_range(report, piece)} ({place})"
 
 
 def _range(report: PeakFormula, piece: Piece) -> str:
@@ -160,19 +162,21 @@ def largest_blocks(report: Largest, units: Units) -> list[Block]:
     room = format_exact(report.capacity_bytes, units)
     step = f" that is a multiple of {report.multiple_of}" if report.multiple_of > 1 else ""
     if report.value:
-        head = f"largest {report.knob}{step} within {room}: {report.value:,}"
+        sure = report.bytes_kind == "estimate"
+        head = f"largest {report.knob}{step} within {room}: {'' if sure else 'at most '}{report.value:,}"
     else:
         head = f"no {report.knob}{step} fits within {room}"
+    verdict = "fits" if report.bytes_kind == "estimate" else "may fit"
     rows = []
     if report.value:
-        rows.append((f"{report.value:,}", format_bytes(report.nbytes, units), f"{report.nbytes:,}", "fits"))
+        rows.append((f"{report.value:,}", format_bytes(report.nbytes, units), f"{report.nbytes:,}", verdict))
     if report.next_value is not None and report.next_nbytes is not None:
         over = report.next_nbytes - report.capacity_bytes
         rows.append(
             (f"{report.next_value:,}", format_bytes(report.next_nbytes, units), f"{report.next_nbytes:,}",
              f"{format_bytes(over, units)} too much")
         )  # fmt: skip
-    lines = [f"{report.knob}: {report.meaning}", f"counted: {what}"]
+    lines = [f"{report.knob}: {report.meaning}", f"counted: {what} [{report.bytes_kind}]"]
     if report.fixed_bytes:
         lines[-1] += f" + {format_exact(report.fixed_bytes, units)} that is fixed"
     if report.operator:

@@ -167,6 +167,8 @@ class Largest:
     # "solved" from formulas; "searched" by evaluations, where there is none
     proof: str
     notes: tuple[str, ...] = ()
+    bytes_kind: Literal["estimate", "lower bound"] = "estimate"
+    # of a lower bound nothing fits for sure: the value is the largest that may
     peakmem: str = __version__
     schema: str = LARGEST_SCHEMA
 

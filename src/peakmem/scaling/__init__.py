@@ -148,6 +148,8 @@ def _report(
             notes.append(f"the analysis uses {knob.name} in ways that cannot be followed exactly")
         if which != "one" and modulus > MOST_CLASSES and len(classes) == 1:
             notes.append(f"there are {modulus:,} remainders, too many to look at each")
+        if explorer.brief:
+            notes.append(f"smaller values of all but one of {len(classes)} remainders were not looked at")
         if explorer.guessed:
             kind = "fitted"
             notes.append(f"{knob.name} goes into {explorer.guessed}; its formula rests on evaluations")

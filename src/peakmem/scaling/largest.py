@@ -56,7 +56,8 @@ def find_largest(
     unlimited = nearest is None and bool(best) and best >= (found.high or LARGEST_VALUE) - multiple_of
     if unlimited:
         notes.append(f"every {found.knob} up to {best:,} was asked for fits" if found.high else "no value is too large")
-    ways = "solved from the formula" if how == "solved" else "found by evaluation"
+    formula = "a formula through evaluations" if found.kind == "fitted" else "the formula"
+    ways = f"solved from {formula}" if how == "solved" else "found by evaluation"
     return Largest(
         name=found.name, knob=found.knob, meaning=found.meaning, quantity=quantity, capacity_bytes=capacity_bytes,
         fixed_bytes=fixed_bytes, value=best, nbytes=nbytes,
@@ -64,7 +65,7 @@ def find_largest(
         multiple_of=multiple_of, operator=seen.operator if isinstance(seen, Point) else "",
         how="solved" if how == "solved" else "searched",
         proof=f"{ways}, {'both neighbours' if nearest and best else 'the value' if best else 'the smallest'} evaluated",
-        notes=(*found.notes, *notes),
+        notes=(*found.notes, *notes), bytes_kind=found.bytes_kind,
     )  # fmt: skip
 
 

@@ -112,6 +112,8 @@ class Explorer:
     # ranges that plain evaluation did not bear out
     lean: bool = False
     # fewer checks of each formula, where there are many
+    brief: bool = False
+    # only where each was read off and at its ends, where a class only has to be ruled out
     guessed: str = ""
     # what a bare number was used for
 
@@ -234,7 +236,7 @@ class Explorer:
             if span.anchor < span.high:
                 yield span.anchor + modulus, span.high
             return
-        places = {span.anchor, *_samples(span.low, span.high, span.anchor, modulus, few=self.lean), *doubts}
+        places = {span.anchor, *self._places(span, modulus), *doubts}
         wrong = [x for x in sorted(places) if not span.agrees(x, self.plain(x))]
         low, high = span.low, span.high
         if wrong:
@@ -251,6 +253,11 @@ class Explorer:
             yield span.low, low - modulus
         if high < span.high:
             yield high + modulus, span.high
+
+    def _places(self, span: Span, modulus: int) -> set[int]:
+        if self.brief:
+            return {span.low, span.high}
+        return _samples(span.low, span.high, span.anchor, modulus, few=self.lean)
 
     def _disappointed(self) -> None:
         self.lost += 1

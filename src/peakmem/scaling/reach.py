@@ -46,8 +46,10 @@ def reached(
         others = [one for one in range(0, modulus, by) if one != first] if count <= most else []
         explorer.lean = count > FEW_CLASSES
         try:
+            explorer.brief = False
             classes = {first: explorer.cover(modulus, first, low, high, near)}
             begin = max(low, _last(classes[first], modulus, reach) + 1) if explorer.lean else low
+            explorer.brief = explorer.lean
             for residue in others:
                 classes[residue] = explorer.cover(modulus, residue, begin, high, max(begin, near))
                 if explorer.lean:

@@ -6,13 +6,13 @@ import math
 from fractions import Fraction
 
 import pytest
-from tests.unit.fitting.networks import LIVE, MATRICES, WEIGHTS, small, unknown
 
 import peakmem
 from peakmem.errors import PeakmemError, UsageError
 from peakmem.fitting.fit import fit
 from peakmem.report.codec import from_json
 from peakmem.report.fit import Fit
+from tests.unit.fitting.networks import LIVE, MATRICES, WEIGHTS, small, unknown
 
 
 def part(report, name):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.fitting.networks import LIVE, MATRICES, WEIGHTS, small, unknown
 
 import peakmem
 from peakmem.errors import UsageError
 from peakmem.fitting.answers import Answers
 from peakmem.fitting.place import place
 from peakmem.fitting.question import Question
+from tests.unit.fitting.networks import LIVE, MATRICES, WEIGHTS, small, unknown
 
 
 def answer(source, where, **asked):

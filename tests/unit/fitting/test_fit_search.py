@@ -10,6 +10,7 @@ from peakmem.errors import UsageError
 from peakmem.fitting.answers import Answers
 from peakmem.fitting.changes import OFFERS, Change, Site, named, offer, offers
 from peakmem.fitting.knobs import knobs
+from peakmem.fitting.likely import likely
 from peakmem.fitting.parts import Answer
 from peakmem.fitting.place import place
 from peakmem.fitting.prices import Price, price, prices
@@ -166,6 +167,20 @@ def test_a_microcontroller_gets_no_kernels_that_it_has_not():
     assert "dtype=float16" not in names
     assert not any(name.startswith("weights=") for name in names)
     assert {"dtype=int8", "w4a8"} <= names
+
+
+def test_pools_that_keep_what_comes_back_are_an_option_of_ncnn():
+    """What they keep beyond what lives is more than 150,000 B here; without them each blob goes back at once."""
+    question = Question("mobilenet_v2:width=0.35,classes=10,resolution=96", engine="ncnn")
+    need = Answers(place("1GiB")).of(question).parts[0].needed_bytes
+    where = place(ram=need - 150_000)
+    answers = Answers(where)
+    looking = Search(
+        answers, question, offers(site(question, where)), (), wanted=1, likely=likely(answers, question)
+    )  # fmt: skip
+    looking.run()
+    ((only,),) = looking.found
+    assert only.name == "pool_allocator=off"
 
 
 def test_another_kind_of_change_is_one_function():

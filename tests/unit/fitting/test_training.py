@@ -9,8 +9,6 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
-from tests.unit.fitting import training_steps  # noqa: E402
-
 from peakmem.devices import Device  # noqa: E402
 from peakmem.errors import UsageError  # noqa: E402
 from peakmem.fitting.training import fit_training  # noqa: E402
@@ -18,6 +16,7 @@ from peakmem.fitting.training_changes import CHANGES, Change, register  # noqa: 
 from peakmem.fitting.training_prices import ORDER, PRICES  # noqa: E402
 from peakmem.rehearsal import train  # noqa: E402
 from peakmem.training.scenario import Optimizer, Scenario  # noqa: E402
+from tests.unit.fitting import training_steps  # noqa: E402
 
 MIB = 1 << 20
 ROOM = 50 * MIB
@@ -84,7 +83,7 @@ def test_devices_that_hold_it_together(tight):
 
 @needs_cuda
 def test_each_change_is_what_training_says_of_it(tight):
-    """Every row by its own command: `peakmem.train` with the what-if or the settings of the allocator."""
+    """Every other row by `peakmem.train` with the what-if or the settings of the allocator, which knows no limit."""
     analysed = [row for row in tight.changes if row.outcome != "refused" and "devices=" not in row.names[0]]
     assert len(analysed) > 6
     for row in analysed[::2]:
@@ -179,6 +178,17 @@ def test_commands_can_be_typed():
         assert not words or words[:3] == ["peakmem", "train", "lstm_2layer"]
     assert any("--batch 512" in row.command for row in found.changes)
     assert any(row.reason.startswith("not tried") for row in found.changes)
+
+
+def test_choices_are_made_before_the_question_is_asked():
+    """The step in parts of half the batch is the step of half the batch, and the batch that was there is its own."""
+    asked = Scenario(batch=64)
+    halved = fit_training(training_steps.blocks, asked, capacity=1 << 34, choices=("batch=32",), knobs=())
+    plain = fit_training(training_steps.blocks, Scenario(batch=32), capacity=1 << 34, knobs=())
+    assert halved.parts == plain.parts
+    assert halved.parts != fit_training(training_steps.blocks, asked, capacity=1 << 34, knobs=()).parts
+    with pytest.raises(UsageError, match="there is no what-if 'ampp'"):
+        fit_training(training_steps.blocks, asked, capacity=1 << 34, choices=("ampp",))
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,6 @@ from peakmem.ledger import check_claims
 from peakmem.ledger.file import claims
 from peakmem.ledger.read import tree
 
-pytest.importorskip("yaml")
-
 
 def checked(tmp_path, text, name="claims.yaml", **asked):
     path = tmp_path / name
@@ -193,3 +191,10 @@ def test_one_word_for_size_and_count(tmp_path):
         )
     )  # fmt: skip
     assert checked(tmp_path, text).right == 4
+
+
+def test_a_pipe_nobody_writes_into_is_refused(tmp_path):
+    pipe = tmp_path / "claims.yaml"
+    os.mkfifo(pipe)
+    with pytest.raises(PeakmemError, match="this is no file"):
+        check_claims(pipe)

@@ -14,6 +14,7 @@ from peakmem.scaling.evaluation import Setting
 from peakmem.scaling.knobs import Knob
 from peakmem.scaling.largest import find_largest
 from peakmem.scaling.pieces import Explorer
+from peakmem.scaling.reach import Reach
 
 
 def network(*sizes):
@@ -37,7 +38,8 @@ def formula(graph, limits=(1, 300), which="all"):
 
 def largest(graph, capacity, limits=(1, 300), multiple_of=1):
     looking = explorer(graph)
-    return find_largest(looking, _report(looking, "", limits, None, multiple_of), capacity, 0, "resident", multiple_of)
+    reach = Reach(multiple_of, capacity, "resident")
+    return find_largest(looking, _report(looking, "", limits, None, reach), capacity, 0, "resident", multiple_of)
 
 
 def held(found, size, limits=(1, 300)):
@@ -157,13 +159,36 @@ def test_the_largest_is_that_of_trying_each_value(parts, capacity, step):
     if fitting:
         assert answer.nbytes == live(answer.value)
         if any(live(x) > capacity for x in range(step, answer.value, step)):
-            assert any("may need more" in note for note in answer.notes)
+            assert any("may need more" in note or "were not looked at" in note for note in answer.notes)
     following = answer.value + step
     if following <= 120:
         assert (answer.next_value, answer.next_nbytes) == (following, live(following))
         assert answer.next_nbytes > capacity
     else:
         assert answer.next_value is None
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from([6, 8, 12, 30]), st.lists(st.integers(0, 400), min_size=30, max_size=30), st.integers(1, 9),
+    st.integers(0, 3000),
+)  # fmt: skip
+def test_the_largest_among_many_remainders_that_go_their_own_ways(modulus, offsets, slope, capacity):
+    """Each remainder has its own straight line, so that the peak rises and falls from one value to the next."""
+
+    def live(x):
+        rest = x % modulus
+        return slope * (x // modulus) + next(offset for at, offset in enumerate(offsets) if at == rest)
+
+    answer = largest(lambda x: network(live(x)), capacity, (1, 2000))
+    fitting = [x for x in range(1, 2001) if slope * (x // modulus) + offsets[x % modulus] <= capacity]
+    assert answer.value == (fitting[-1] if fitting else 0)
+
+
+def test_a_smaller_value_of_another_remainder_may_be_the_only_one():
+    """Of x modulo 8 only 5 leaves no 1,000 bytes beside x: 397 = 49 · 8 + 5 is the last within 400."""
+    answer = largest(lambda x: network(x if x % 8 == 5 else x + 1000), 400, (1, None))
+    assert (answer.value, answer.nbytes, answer.next_nbytes) == (397, 397, 1398)
 
 
 def test_the_largest_without_a_limit():
