@@ -33,7 +33,8 @@ ALLOWED: dict[str, set[str]] = {
     "study": {"ir", "layers", "parameters", "passes", "timeline"},
     "conventions": {"ir", "layers", "liveness", "passes", "study"},
     "measuring": {"errors", "units", "dtypes"},
-    "devices": {"errors", "units"},
+    "toml": set(),
+    "devices": {"errors", "toml", "units"},
     "training": {"errors", "units", "dtypes", "formula", "frontends", "ir", "measuring", "zoo"},
     "render": {"devices", "engines", "measuring", "report", "training", "units"},
 }
@@ -64,7 +65,7 @@ ALLOWED["fitting"] = ALLOWED["scaling"] | {
     "devices", "engines", "filesize", "prediction", "producing", "rehearsal", "scaling", "training", "verdict",
 }  # fmt: skip
 ALLOWED["budgets"] = ALLOWED["growth"] | {
-    "devices", "filesize", "fitting", "growth", "prediction", "processors", "rehearsal", "training",
+    "devices", "filesize", "fitting", "growth", "prediction", "processors", "rehearsal", "toml", "training",
 }  # fmt: skip
 ALLOWED["ledger"] = ALLOWED["pipeline"] | {
     "devices", "filesize", "pipeline", "prediction", "pricing", "producing", "scaling", "training",

@@ -14,12 +14,12 @@ from typing import Any
 from peakmem import devices
 from peakmem.budgets.contradictions import refuse_contradictions
 from peakmem.budgets.file import HINT, SHARED, parsed, shown, text_of, tool_of
-from peakmem.budgets.lines import lines
 from peakmem.budgets.options import Options, Table, find_card, read_options
 from peakmem.budgets.sizes import Growth, read_count, read_growth, read_size
 from peakmem.budgets.words import NOT_ON_A_DEVICE, OPTIONS, QUANTITIES, TOP, unknown
 from peakmem.devices import Device
 from peakmem.errors import UsageError
+from peakmem.toml import lines
 
 _PATTERN = re.compile(r"[*?\[]")
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from peakmem.devices.lines import too_deep
 from peakmem.errors import UsageError
+from peakmem.toml import too_deep
 
 OWN, SHARED = "peakmem.toml", "pyproject.toml"
 LARGEST_FILE = 1 << 22

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, fields
 from typing import Any, cast, get_args
 
 from peakmem import devices
-from peakmem.budgets.lines import Path
 from peakmem.budgets.words import OF_THE_GRAPH, TRAIN, unknown
 from peakmem.devices import Device as Card
 from peakmem.errors import UsageError
+from peakmem.toml import Path
 from peakmem.training.scenario import Device, Implementation, Lora, Optimizer, Precision, Scenario
 
 _DIMS = re.compile(r"^[0-9]{1,18}([x×,][0-9]{1,18})*$")

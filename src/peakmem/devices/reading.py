@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from peakmem.devices.device import Device
-from peakmem.devices.lines import places, too_deep
+from peakmem.devices.lines import places
 from peakmem.devices.row import Row, said, unknown_key
 from peakmem.errors import UsageError
+from peakmem.toml import too_deep
 from peakmem.units import format_bytes
 
 LARGEST_FILE = 1 << 20

@@ -9,9 +9,9 @@ import pytest
 
 from peakmem.budgets.config import read_config
 from peakmem.budgets.file import find_config
-from peakmem.budgets.lines import lines
 from peakmem.budgets.selection import selected
 from peakmem.errors import UsageError
+from peakmem.toml import lines
 
 ONE = '[model.a]\nsource = "mobilenet_v2"\n'
 # two lines; what is wrong stands from line 3 on
@@ -260,8 +260,13 @@ s = 2020-01-01T00:00:00
 '''
     found = lines(text)
     assert {path: line for path, line in found.items() if len(path) > 1} == {
-        ("b c", "d"): 3, ("b c", "d", "e"): 3, ("b c", "f"): 3, ("h", "i"): 4, ("k", "l.m"): 7, ("k", "l.m", "n"): 8,
+        ("b c", "d"): 3, ("b c", "d", "0"): 3, ("b c", "d", "0", "e"): 3, ("b c", "f"): 3, ("h", "i"): 4, ("k", "l.m"): 7, ("k", "l.m", "n"): 8,
         ("p", "0"): 11, ("p", "0", "q"): 12, ("p", "1"): 13, ("p", "1", "q"): 14, ("p", "1", "s"): 15,
     }  # fmt: skip
     data = tomllib.loads(text)
     assert {path[0] for path in found} == set(data)
+
+
+def test_a_table_below_one_of_a_list_has_its_number():
+    text = "[[a]]\nx = 1\n[[a]]\ny = 2\n[a.b]\nz = 3\n"
+    assert lines(text)["a", "1", "b", "z"] == 6

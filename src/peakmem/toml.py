@@ -15,16 +15,26 @@ _TOKEN = re.compile(
       | (?P<bare>[^\s\[\]{}=,."'\#]+)''',
     re.VERBOSE | re.DOTALL,
 )
+_PART = r"(?:[A-Za-z0-9_-]++|\"[^\"\n]*\"|'[^'\n]*')"
+_DEEP = re.compile(rf"(?<![A-Za-z0-9_-]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{32}}")
+# a key of more parts than any file has; tomllib takes their square to read them
 _ESCAPED = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r", '"': '"', "\\": "\\"}
+
+
+def too_deep(text: str) -> int:
+    """The line of a key with dots in dots beyond reason, before tomllib reads it; 0 for none."""
+    match = _DEEP.search(text)
+    return text.count("\n", 0, match.start()) + 1 if match else 0
 
 
 def lines(text: str) -> dict[Path, int]:
     """The line of every key and table, counted from 1; `text` has to be valid TOML.
 
-    A table in a list has its number as a part of the path, counted from 0.
+    A table in a list, `[[name]]` or `name = [{…}]`, has its number as a part of the path, counted from 0.
     """
     found: dict[Path, int] = {}
     lists: Counter[Path] = Counter()
+    # tables so far in each list
     tokens = _tokens(text)
     prefix: Path = ()
     here: Path = ()
@@ -40,10 +50,9 @@ def lines(text: str) -> dict[Path, int]:
             key = key or not open_
         elif key and said == "[" and kind == "mark" and not open_:
             double = tokens[at + 1][1] == "["
-            prefix, at = _dotted(tokens, at + 1 + double)
-            if double:
-                lists[prefix] += 1
-                prefix = (*prefix, str(lists[prefix] - 1))
+            dotted, at = _dotted(tokens, at + 1 + double)
+            prefix = _placed(dotted[:-1], lists)
+            prefix = _numbered((*prefix, dotted[-1]), lists) if double else _placed(dotted, lists)
             _note(found, prefix, line)
             at, key = at + double, False
         elif key and kind in ("bare", "string"):
@@ -53,6 +62,9 @@ def lines(text: str) -> dict[Path, int]:
             key = False
             # what stands at `at` is the sign "="
         elif kind == "mark" and said in "[{":
+            if said == "{" and open_ and open_[-1][0] == "[":
+                here = _numbered(open_[-1][1], lists)
+                _note(found, here, line)
             open_.append((said, here))
             key = said == "{"
         elif kind == "mark" and said in "]}":
@@ -62,6 +74,22 @@ def lines(text: str) -> dict[Path, int]:
             key, here = open_[-1][0] == "{", open_[-1][1]
         at += 1
     return found
+
+
+def _numbered(path: Path, lists: Counter[Path]) -> Path:
+    """The path of one more table in the list at `path`."""
+    lists[path] += 1
+    return (*path, str(lists[path] - 1))
+
+
+def _placed(dotted: Path, lists: Counter[Path]) -> Path:
+    """`dotted` with the number of the last table behind each part that is a list."""
+    path: Path = ()
+    for part in dotted:
+        path = (*path, part)
+        if lists[path]:
+            path = (*path, str(lists[path] - 1))
+    return path
 
 
 def _note(found: dict[Path, int], path: Path, line: int) -> None:
