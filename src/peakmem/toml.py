@@ -34,7 +34,9 @@ def lines(text: str) -> dict[Path, int]:
     """
     found: dict[Path, int] = {}
     lists: Counter[Path] = Counter()
-    # tables so far in each list
+    # tables so far in each `[[list]]`
+    items: Counter[Path] = Counter()
+    # commas so far in each list that is written out
     tokens = _tokens(text)
     prefix: Path = ()
     here: Path = ()
@@ -62,9 +64,10 @@ def lines(text: str) -> dict[Path, int]:
             key = False
             # what stands at `at` is the sign "="
         elif kind == "mark" and said in "[{":
-            if said == "{" and open_ and open_[-1][0] == "[":
-                here = _numbered(open_[-1][1], lists)
-                _note(found, here, line)
+            if open_ and open_[-1][0] == "[":
+                here = (*open_[-1][1], str(items[open_[-1][1]]))
+                if said == "{":
+                    _note(found, here, line)
             open_.append((said, here))
             key = said == "{"
         elif kind == "mark" and said in "]}":
@@ -72,6 +75,7 @@ def lines(text: str) -> dict[Path, int]:
             key = False
         elif kind == "mark" and said == "," and open_:
             key, here = open_[-1][0] == "{", open_[-1][1]
+            items[here] += not key
         at += 1
     return found
 

@@ -260,8 +260,9 @@ s = 2020-01-01T00:00:00
 '''
     found = lines(text)
     assert {path: line for path, line in found.items() if len(path) > 1} == {
-        ("b c", "d"): 3, ("b c", "d", "0"): 3, ("b c", "d", "0", "e"): 3, ("b c", "f"): 3, ("h", "i"): 4, ("k", "l.m"): 7, ("k", "l.m", "n"): 8,
-        ("p", "0"): 11, ("p", "0", "q"): 12, ("p", "1"): 13, ("p", "1", "q"): 14, ("p", "1", "s"): 15,
+        ("b c", "d"): 3, ("b c", "d", "1"): 3, ("b c", "d", "1", "e"): 3, ("b c", "f"): 3, ("h", "i"): 4,
+        ("k", "l.m"): 7, ("k", "l.m", "n"): 8, ("p", "0"): 11, ("p", "0", "q"): 12, ("p", "1"): 13,
+        ("p", "1", "q"): 14, ("p", "1", "s"): 15,
     }  # fmt: skip
     data = tomllib.loads(text)
     assert {path[0] for path in found} == set(data)
