@@ -171,6 +171,8 @@ def test_a_microcontroller_gets_no_kernels_that_it_has_not():
 
 def test_pools_that_keep_what_comes_back_are_an_option_of_ncnn():
     """What they keep beyond what lives is more than 150,000 B here; without them each blob goes back at once."""
+    pytest.importorskip("pnnx")
+    pytest.importorskip("torch")
     question = Question("mobilenet_v2:width=0.35,classes=10,resolution=96", engine="ncnn")
     need = Answers(place("1GiB")).of(question).parts[0].needed_bytes
     where = place(ram=need - 150_000)
